@@ -1,0 +1,5 @@
+"""`python -m rayfed`."""
+
+from rayfed.cli import main
+
+main()

@@ -1,0 +1,213 @@
+"""The commands. Anything that imports torch, ray or mlflow is imported inside the command that needs it."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rayfed import config as configuration
+from rayfed.config import RunConfig
+from rayfed.errors import UserError
+
+INTERRUPTED = 130
+FAILED = 1
+
+app = typer.Typer(
+    help="Train GANs on data that stays on its devices, on a Ray cluster, and see what each method costs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as `rayfed list` shows it.")]
+RunsDir = Annotated[str, typer.Option(help="The folder of the runs, as `runs_dir` of their configuration.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="Their database's URL, if not in the runs folder.")]
+Local = Annotated[bool, typer.Option("--local", help="Run in this process without Ray, for a debugger.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+RUNS_DIR = RunConfig.model_fields["runs_dir"].default
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. jobs/fegan.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="devices.count=80 ...")] = None,
+    local: Local = False,
+    as_json: Json = False,
+) -> None:
+    """Train a GAN as CONFIG says."""
+    config = configuration.load(file, overrides or ())
+    _prepare_ray(config)
+    from rayfed.display import Display
+    from rayfed.runtime import launch
+
+    _conclude(launch.start(config, local, Display(config.rounds)), as_json)
+
+
+@app.command()
+def resume(
+    run_id: RunId, runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None, local: Local = False, as_json: Json = False
+) -> None:
+    """Go on with a run from its last commit."""
+    opened = _open(runs_dir, store)
+    config = configuration.parse(opened.run(run_id).config)
+    _prepare_ray(config)
+    from rayfed.display import Display
+    from rayfed.runtime import launch
+
+    _conclude(launch.resume(run_id, opened, local, Display(config.rounds)), as_json)
+
+
+@app.command("list")
+def list_runs(runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None, as_json: Json = False) -> None:
+    """The runs: their state, rounds and best FID."""
+    opened = _open(runs_dir, store)
+    rows = []
+    for record in opened.runs():
+        history = opened.history(record.id)
+        rows.append(
+            {
+                "run": record.id,
+                "method": record.config["method"]["name"],
+                "data": record.config["data"]["name"],
+                "state": record.status,
+                "rounds": max(record.rounds or 0, 0),
+                "of": record.config["rounds"],
+                "best_fid": _best(history, "fid"),
+                "best_fid_classifier": _best(history, "fid_classifier"),
+                "began": record.created.isoformat(timespec="seconds"),
+            }
+        )
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    if not rows:
+        print(f"no runs in {opened.url}; `rayfed run jobs/demo.yaml` makes one")
+        return
+    _print_table(rows)
+
+
+@app.command()
+def sample(
+    run_id: RunId,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 64,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("samples.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    runs_dir: RunsDir = RUNS_DIR,
+    store: StoreUrl = None,
+) -> None:
+    """Draw images from a run's generator as a grid."""
+    from rayfed.report.pictures import sample_grid
+    from rayfed.runtime import replay
+
+    generator = replay.generator(_open(runs_dir, store), run_id)
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: must end in .png")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(sample_grid(generator.generate(n, seed), out))
+
+
+@app.command("eval")
+def evaluate(
+    run_id: RunId,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="evaluation.extractor=both ...")
+    ] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    store: StoreUrl = None,
+    as_json: Json = False,
+) -> None:
+    """The FID of a run's generator as it was last committed."""
+    from rayfed.runtime import replay
+
+    rows = replay.evaluate(_open(runs_dir, store), run_id, overrides or ())
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        _print_table([rows])
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """The methods that `method.name` knows."""
+    from rayfed.algorithms import METHODS
+
+    _print_pairs({name: method.about for name, method in METHODS.items()}, as_json)
+
+
+@app.command()
+def datasets(as_json: Json = False) -> None:
+    """The data sets that `data.name` knows."""
+    from rayfed.data.datasets import describe
+
+    _print_pairs(dict(describe()), as_json)
+
+
+def main() -> None:
+    """The entry point: a user's error is one line on stderr and an exit code."""
+    try:
+        app()
+    except UserError as error:
+        print(f"rayfed: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _prepare_ray(config: RunConfig) -> None:
+    from rayfed.runtime import prepare_environment
+
+    prepare_environment(config.ray.address)
+
+
+def _open(runs_dir: str, url: str | None) -> Any:
+    from rayfed.store import Store
+
+    path = Path(runs_dir).absolute() / "rayfed.db"
+    if url is None and not path.exists():
+        raise UserError(f"no runs in {path.parent}; name their folder with --runs-dir or their database with --store")
+    return Store(url or f"sqlite:///{path}")
+
+
+def _best(history: list[tuple[int, dict[str, float], list[int]]], metric: str) -> float | None:
+    values = [metrics[metric] for _, metrics, _ in history if metric in metrics]
+    return round(min(values), 3) if values else None
+
+
+def _conclude(result: Any, as_json: bool) -> None:
+    """The closing table of a run, and its exit code."""
+    summary = result.summary()
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        from rayfed.display import closing_table
+
+        print(closing_table(summary))
+    if result.status != "finished":
+        raise typer.Exit(INTERRUPTED if result.status == "interrupted" else FAILED)
+
+
+def _print_pairs(pairs: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(pairs, indent=2))
+        return
+    width = max(map(len, pairs))
+    for name, about in pairs.items():
+        print(f"{name:<{width}}  {about}")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), no_wrap=True)
+    for row in rows:
+        table.add_row(*("-" if value is None else _cell(value) for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)

@@ -1,0 +1,361 @@
+"""The configuration of a run: frozen pydantic models, read from YAML with dotted overrides.
+
+Unknown keys, wrong types and impossible values raise `UserError` with one line that names the key, the value
+and what would be right. Values that only the data can refute (more classes than it has, a batch larger than a
+device's data) are checked in `rayfed.data.setup`, in the same words.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rayfed.errors import UserError
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Section(BaseModel):
+    """A frozen, strict section: no unknown keys, no silent conversions, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class LocalTraining(Section):
+    """What every method that trains whole GANs on devices shares."""
+
+    iterations: Count = 30
+    """E, local iterations of (G, D) in a round."""
+    batch: Count = 50
+    """B, images in a batch."""
+    moments: Literal["keep", "fresh"] = "keep"
+    """Adam's moments stay on the device between rounds, or start at zero each round."""
+
+
+class FederatedTraining(LocalTraining):
+    """Local training on a fraction of the devices each round."""
+
+    fraction: Fraction = 0.1
+    """C, the fraction of the devices that take part in a round."""
+    load: Literal["equal", "linear"] = "equal"
+    """B and E the same for all, or smaller for weak devices (FeGAN, section 3.4)."""
+    deadline_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds of wall clock after which a round goes on without the late; none: wait for all."""
+    quorum: Fraction = 0.5
+    """The fraction of the participants that must reply, else the round is abandoned and its models kept."""
+
+
+class Fegan(FederatedTraining):
+    """FeGAN (Guerraoui et al. 2020); sampling and weighting are its s and w."""
+
+    name: Literal["fegan"]
+    sampling: Literal["balanced", "random"] = "balanced"
+    weighting: Literal["kl", "uniform"] = "kl"
+    scheme: Literal["exp", "linear", "dirac"] = "exp"
+    sign: Literal["authors", "opposite"] = "authors"
+    """authors: exp(s_k), which favours skewed devices; opposite: exp(-s_k)."""
+
+    @model_validator(mode="after")
+    def _sign_needs_an_exponent(self) -> "Fegan":
+        if self.sign == "opposite" and self.scheme == "linear":
+            raise ValueError("method.sign = 'opposite': the linear scheme has no exponent to turn; use exp or dirac")
+        return self
+
+
+class FlVanilla(FederatedTraining):
+    """FedAvg of G and D with the plain mean."""
+
+    name: Literal["fl-vanilla"]
+
+
+class FedGan(FederatedTraining):
+    """FedAvg of G and D weighted by n_k / n."""
+
+    name: Literal["fedgan"]
+
+
+class Centralized(LocalTraining):
+    """All data in one place: the reference."""
+
+    name: Literal["centralized"]
+
+
+Method = Annotated[Fegan | FlVanilla | FedGan | Centralized, Field(discriminator="name")]
+
+
+class Devices(Section):
+    """The simulated devices and their capabilities, relative to the strongest."""
+
+    count: Count = 10
+    weak_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    weak_memory: Fraction = 0.5
+    weak_compute: Fraction = 0.5
+
+
+class Data(Section):
+    """The data set and how it is spread over the devices."""
+
+    name: str = "fashion-mnist-6k"
+    root: str | None = None
+    """Where the whole data sets lie (torchvision's layout) or are downloaded to."""
+    partition: Literal["iid", "fegan", "classes", "dirichlet"] = "fegan"
+    max_class: Count = 5
+    max_samples: Count = 3000
+    """max_class, max_samples: the FeGAN engine (section 4)."""
+    classes_per_device: Count = 2
+    """For partition `classes`."""
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    """For partition `dirichlet`: smaller is more skewed."""
+
+
+class Model(Section):
+    """The networks, their loss, optimizer and arithmetic."""
+
+    name: Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"] = "lsgan"
+    width: Count | None = None
+    """Channels of a DCGAN's widest-image layer (ngf = ndf); none: 64, as published."""
+    loss: Literal["mse", "bce"] | None = None
+    """none: mse for lsgan, bce (with logits) for dcgan."""
+    precision: Literal["float32", "bf16"] = "float32"
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+
+    @model_validator(mode="after")
+    def _width_is_for_dcgan(self) -> "Model":
+        if self.width is not None and self.name == "lsgan":
+            raise ValueError(f"model.width = {self.width}: lsgan has fixed widths; leave it out or use a dcgan")
+        return self
+
+
+class Role(Section):
+    """Resources of one kind of actor, as Ray's annotations: bookkeeping, not limits."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 0
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    memory: Annotated[int, Field(ge=0)] = 0
+    """Bytes."""
+
+    @field_validator("num_cpus", "num_gpus")
+    @classmethod
+    def _whole_above_one(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError(f"must be whole above 1 (Ray has no fraction of several), e.g. {int(value)} or 0.5")
+        if abs(value * 10_000 - round(value * 10_000)) > 1e-6:
+            raise ValueError("must be a multiple of 0.0001, Ray's smallest share")
+        return value
+
+
+class DeviceHostRole(Role):
+    """A device host runs the device halves, one device at a time, on one thread or a share of a GPU."""
+
+    num_cpus: Annotated[float, Field(ge=0)] = 1
+
+
+class Resources(Section):
+    """How many device hosts there are and what each actor asks of the cluster."""
+
+    hosts: Count | Literal["auto"] = "auto"
+    """auto: as many as the cluster's free cores (or GPU shares) allow, at most one per participant."""
+    server: Role = Role()
+    scheduler: Role = Role()
+    evaluator: Role = Role()
+    device_host: DeviceHostRole = DeviceHostRole()
+
+
+class Ray(Section):
+    """Where the cluster is."""
+
+    address: str | None = None
+    """none: RAY_ADDRESS if set, else a private Ray on the loopback interface of this machine."""
+    wait_s: Annotated[float, Field(gt=0)] = 300
+    """How long to wait for actors that the cluster can hold but that have not started."""
+    object_store_mb: Annotated[int, Field(ge=100)] = 1000
+    """Of a private Ray."""
+
+
+class Evaluation(Section):
+    """FID: how often, on how many images, in which feature space."""
+
+    every: Annotated[int, Field(ge=0)] = 5
+    """Rounds between evaluations; 0: never."""
+    samples: Annotated[int, Field(ge=2)] = 10_000
+    """Generated images; the real side is the whole test split."""
+    extractor: Literal["auto", "inception", "classifier", "both"] = "auto"
+    """auto: Inception where its weights are, beside the classifier; see `rayfed.evaluation`."""
+    weights: str | None = None
+    """Inception's weights; none: RAYFED_FID_WEIGHTS, else pytorch-fid's own download."""
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    enabled: bool = True
+    uri: str | None = None
+    """none: MLFLOW_TRACKING_URI if set, else SQLite in the runs folder."""
+    experiment: str = "rayfed"
+
+
+class Store(Section):
+    """The learning state's database."""
+
+    url: str | None = None
+    """A SQLAlchemy URL; none: SQLite in the runs folder."""
+    keep: Count = 2
+    """How many last commits of a run are kept."""
+
+
+class RunConfig(Section):
+    """One run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    rounds: Count = 100
+    runs_dir: str = "rayfed-runs"
+    wire: Literal["float32", "float16", "int8"] = "float32"
+    """How models are encoded between server and devices."""
+    method: Method
+    devices: Devices = Devices()
+    data: Data = Data()
+    model: Model = Model()
+    resources: Resources = Resources()
+    ray: Ray = Ray()
+    evaluation: Evaluation = Evaluation()
+    tracking: Tracking = Tracking()
+    store: Store = Store()
+
+    @property
+    def participants(self) -> int:
+        """Devices in a round, C*K rounded down; 1 for the centralised reference."""
+        if isinstance(self.method, Centralized):
+            return 1
+        return int(self.method.fraction * self.devices.count + 1e-9)
+
+    @model_validator(mode="after")
+    def _someone_takes_part(self) -> "RunConfig":
+        if self.participants < 1 and not isinstance(self.method, Centralized):
+            share, count = self.method.fraction, self.devices.count
+            raise ValueError(
+                f"method.fraction = {share}: C*K = {share} * {count} = {share * count:g} devices a round is less "
+                f"than one; with devices.count = {count} it must be at least {1 / count:.4g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_wire_without_devices(self) -> "RunConfig":
+        if self.wire != "float32" and isinstance(self.method, Centralized):
+            raise ValueError(f"wire = '{self.wire}': centralized sends nothing over a wire; use float32")
+        return self
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a YAML file and apply `a.b=value` overrides (values are YAML too).
+
+    Raises UserError with one line for anything wrong with it.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must hold `key: value` lines, not {type(tree).__name__}")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree)
+
+
+def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """A configuration with `a.b=value` overrides applied; raises UserError as `load` does."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree)
+
+
+def parse(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate a nested mapping; raises UserError with one line."""
+    try:
+        return RunConfig.model_validate(dict(tree))
+    except ValidationError as error:
+        lines: dict[str, str] = {}
+        for each in error.errors():
+            key, line = _key(each), _explain(each)
+            lines[key] = f"{lines[key]} or {line.rpartition('must be ')[2]}" if key in lines else line
+        raise UserError("; ".join(list(lines.values())[:3])) from None
+
+
+def flatten(config: RunConfig) -> dict[str, Any]:
+    """The configuration as dotted keys, as overrides name them."""
+
+    def leaves(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for key, value in tree.items():
+            yield from leaves(f"{prefix}{key}.", value) if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+
+    return dict(leaves("", config.model_dump(mode="json")))
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise UserError(f"{override!r}: an override is key=value, e.g. devices.count=80")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{override!r}: the value is not valid YAML; quote it") from None
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise UserError(f"{key}: {parent} is a value, not a section")
+        tree = child
+    tree[leaf] = value
+
+
+METHOD_NAMES = tuple(
+    name for model in get_args(get_args(Method)[0]) for name in get_args(model.model_fields["name"].annotation)
+)
+
+
+def _key(error: Mapping[str, Any]) -> str:
+    """The dotted key of a pydantic error, without pydantic's own names for the members of a union."""
+    unions = ("constrained-", "literal[")
+    parts = [str(part) for part in error["loc"]]
+    return ".".join(part for part in parts if part not in METHOD_NAMES and not part.startswith(unions))
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One pydantic error as `key = value: what would be right`."""
+    key, kind, value = _key(error), error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return f"{key} = {value!r}: unknown key; {_suggest(error['loc'])}"
+    if kind == "missing":
+        return f"{key}: missing"
+    if kind.startswith("union_tag"):
+        given = value.get("name") if isinstance(value, dict) else value
+        return f"method.name = {given!r}: must be one of {', '.join(METHOD_NAMES)}"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if kind == "value_error" and "=" in message.split(":")[0]:
+        return message
+    if kind.startswith(("model_", "dict_")):
+        message = "must be a section of `key: value` lines"
+    return f"{key} = {value!r}: {message}"
+
+
+def _suggest(loc: tuple[Any, ...]) -> str:
+    """What the section at `loc[:-1]` does know, closest name first."""
+    section: Any = RunConfig
+    for part in loc[:-1]:
+        field = getattr(section, "model_fields", {}).get(part)
+        if field is not None:
+            section = field.annotation
+        else:
+            section = next(m for m in get_args(section) if part in get_args(m.model_fields["name"].annotation))
+    known = sorted(section.model_fields)
+    prefix = [str(part) for part in loc[:-1] if part not in METHOD_NAMES]
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"did you mean {'.'.join([*prefix, close[0]])}?" if close else f"known keys: {', '.join(known)}"

@@ -1,0 +1,110 @@
+"""The data sets by name."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from torchvision.datasets import MNIST, FashionMNIST
+
+from rayfed.data import imagefolder, sources
+from rayfed.data.images import Images, Labels, Splits, resize
+from rayfed.errors import UserError
+
+FOLDER = "imagefolder:"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A labelled image data set in memory.
+
+    train_images, test_images: uint8 [N, C, H, W]; train_labels, test_labels: int64 [N], indices into `classes`.
+    """
+
+    name: str
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    classes: tuple[str, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest over the shapes and bytes of the four arrays, in the order of the fields."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(repr(array.shape).encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Names the data for good, in a file name: what is cached by it never goes stale."""
+        return f"{self.name.replace('/', '_').replace(':', '-')}-{self.sha256[:16]}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set's line in `rayfed datasets`, and its reader of (root, size)."""
+
+    description: str
+    read: Callable[[str | None, int | None], Splits]
+
+
+SOURCES = {
+    "fashion-mnist-6k": Source(
+        "6,000 / 1,000 of Fashion-MNIST, 28x28x1, 10 balanced classes; comes with rayfed",
+        lambda root, size: sources.fashion_mnist_6k(),
+    ),
+    "fashion-mnist": Source(
+        "60,000 / 10,000 images of clothes, 28x28x1, 10 classes",
+        lambda root, size: sources.mnist_like(FashionMNIST, root, sources.DEBIAN_FASHION_MNIST),
+    ),
+    "mnist": Source(
+        "60,000 / 10,000 handwritten digits, 28x28x1, 10 classes",
+        lambda root, size: sources.mnist_like(MNIST, root),
+    ),
+    "cifar10": Source(
+        "50,000 / 10,000 photographs, 32x32x3, 10 classes",
+        lambda root, size: sources.cifar10(root),
+    ),
+    "celeba": Source(
+        "162,770 / 19,962 faces, 178x218x3, 4 classes: Male x Smiling",
+        lambda root, size: sources.celeba(root, _needed(size, "celeba")),
+    ),
+}
+
+
+def load(name: str, root: str | None = None, size: int | None = None) -> Dataset:
+    """Load a data set, its images resized to `size` x `size` pixels (none: as they are).
+
+    `root` is where the whole data sets lie or are downloaded to (none: where the system keeps them, else rayfed's
+    cache folder); the shipped subset and image folders do without. Raises UserError for an unknown name, for files
+    that are missing and cannot be downloaded, and for files that are not what they should be.
+    """
+    if name.startswith(FOLDER):
+        splits = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), _needed(size, name))
+    elif name in SOURCES:
+        splits = SOURCES[name].read(root, size)
+    else:
+        known = ", ".join(known for known, _ in describe())
+        raise UserError(f"data.name = {name!r}: unknown data set; use one of {known}")
+    if size is not None:
+        splits = splits._replace(
+            train_images=resize(splits.train_images, size), test_images=resize(splits.test_images, size)
+        )
+    return Dataset(name, *splits)
+
+
+def describe() -> list[tuple[str, str]]:
+    """The name and a one-line description (training / test images, size, classes) of every data set."""
+    known = [(name, source.description) for name, source in SOURCES.items()]
+    folder = "your images: PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* (a tenth held out)"
+    return [*known, (f"{FOLDER}PATH", folder)]
+
+
+def _needed(size: int | None, name: str) -> int:
+    if size is None:
+        raise UserError(f"data.name = {name!r}: its images have no size of their own; give one, in pixels")
+    return size

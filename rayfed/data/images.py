@@ -1,0 +1,46 @@
+"""Images as uint8 arrays: fitting single files and resizing whole data sets."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torchvision.transforms import functional
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+class Splits(NamedTuple):
+    """What a reader returns: uint8 images [N, C, H, W], int64 labels [N], the names of the classes."""
+
+    train_images: Images
+    train_labels: Labels
+    test_images: Images
+    test_labels: Labels
+    classes: tuple[str, ...]
+
+
+def resize(images: Images, size: int) -> Images:
+    """Resize uint8 [N, C, H, W] to [N, C, size, size], bilinear and antialiased (bit for bit as Pillow does)."""
+    if images.shape[2:] == (size, size):
+        return images
+    resized = torch.nn.functional.interpolate(
+        torch.from_numpy(images), size=(size, size), mode="bilinear", antialias=True
+    )
+    return np.asarray(resized.numpy(), dtype=np.uint8)
+
+
+def stack(images: Iterable[Image.Image], count: int, mode: str, size: int) -> Images:
+    """Fit `count` images into one uint8 array [count, C, size, size].
+
+    The shorter side is resized to `size` pixels (bilinear), then the centre square is cut out. `mode` is Pillow's,
+    "L" (C = 1) or "RGB" (C = 3).
+    """
+    stacked = np.empty((count, len(mode), size, size), dtype=np.uint8)
+    for row, image in zip(stacked, images, strict=True):
+        square = functional.center_crop(functional.resize(image.convert(mode), [size]), [size])
+        row[:] = np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
+    return stacked

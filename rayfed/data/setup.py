@@ -1,0 +1,88 @@
+"""From a run's configuration to data on devices, with the checks that only the data can make."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rayfed import seeding
+from rayfed.config import Centralized, RunConfig
+from rayfed.data import partition
+from rayfed.data.datasets import Dataset, load
+from rayfed.data.partition import Indices, union
+from rayfed.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Federation:
+    """A data set spread over K devices.
+
+    parts: for each device the sorted indices (int64 [n_k]) of its training images; counts: int64 [K, classes], its
+    samples of each class.
+    """
+
+    dataset: Dataset
+    parts: list[Indices]
+    counts: Indices
+
+
+def prepare(config: RunConfig, size: int) -> Federation:
+    """Load the data at `size` x `size` pixels and spread it over the devices.
+
+    The partition depends on `config.seed` alone. Raises UserError when the data cannot serve the configuration: too few
+    classes, images, or images on a device for a batch.
+    """
+    dataset = load(config.data.name, config.data.root, size)
+    _check_partition(config, dataset)
+    parts = _partition(config, dataset.train_labels)
+    _check_batch(config, parts)
+    return Federation(dataset, parts, partition.class_counts(dataset.train_labels, parts, len(dataset.classes)))
+
+
+def small_devices(federation: Federation, batch: int) -> int:
+    """How many devices hold fewer samples than a batch (they train on all they have)."""
+    return sum(len(part) < batch for part in federation.parts)
+
+
+def _partition(config: RunConfig, labels: Indices) -> list[Indices]:
+    data, devices = config.data, config.devices.count
+    rng = seeding.generator(config.seed, 0, seeding.SERVER, "partition")
+    match data.partition:
+        case "iid":
+            return partition.iid(labels, devices, rng)
+        case "fegan":
+            return partition.fegan_engine(labels, devices, data.max_class, data.max_samples, rng)
+        case "classes":
+            return partition.n_classes(labels, devices, data.classes_per_device, rng)
+        case "dirichlet":
+            return partition.dirichlet(labels, devices, data.alpha, rng)
+
+
+def _check_partition(config: RunConfig, dataset: Dataset) -> None:
+    data, classes, images = config.data, len(dataset.classes), len(dataset.train_labels)
+    has_classes = f"{dataset.name} has {classes} classes"
+    if data.partition == "fegan":
+        _at_most("data.max_class", data.max_class, classes, has_classes)
+    else:
+        _at_most("devices.count", config.devices.count, images, f"{dataset.name} has {images} training images")
+    if data.partition == "classes":
+        _at_most("data.classes_per_device", data.classes_per_device, classes, has_classes)
+
+
+def _check_batch(config: RunConfig, parts: list[Indices]) -> None:
+    sizes = [len(part) for part in parts]
+    if isinstance(config.method, Centralized):
+        limit = len(union(parts))
+        holds = f"the devices hold {limit} distinct images together"
+    elif config.data.partition == "fegan":
+        # The engine gives the first devices less than a batch by construction; they train on all they have.
+        limit, device = max(sizes), int(np.argmax(sizes))
+        holds = f"device {device}, the largest, holds {limit} images"
+    else:
+        limit, device = min(sizes), int(np.argmin(sizes))
+        holds = f"device {device} holds {limit} images"
+    _at_most("method.batch", config.method.batch, limit, holds)
+
+
+def _at_most(key: str, value: int, limit: int, why: str) -> None:
+    if value > limit:
+        raise UserError(f"{key} = {value}: {why}; use at most {limit}")

@@ -1,0 +1,97 @@
+"""FID of generated images against a data set's test split, in the feature spaces that the configuration asks for."""
+
+import io
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayfed.config import Evaluation
+from rayfed.errors import UserError
+from rayfed.evaluation import cache
+from rayfed.evaluation.classifier import ClassifierExtractor
+from rayfed.evaluation.extractor import Extractor
+from rayfed.evaluation.fid import Statistics, frechet_distance, statistics
+from rayfed.evaluation.inception import ENV, InceptionExtractor, download_weights, find_weights, hub_path, load
+
+
+def check(config: Evaluation) -> str | None:
+    """A line for the user when `auto` must do without Inception; raises UserError when its weights cannot be used.
+
+    Asked for by name and not found, they are downloaded.
+    """
+    if config.extractor == "classifier":
+        return None
+    if path := find_weights(config.weights):
+        load(path)
+    elif config.extractor != "auto":
+        download_weights()
+    else:
+        return (
+            f"no Inception weights in evaluation.weights, {ENV} or {hub_path()}: "
+            "FID goes on in the classifier's feature space alone, as fid_classifier"
+        )
+    return None
+
+
+class Evaluator:
+    """Holds the extractors and the real side's statistics; the images it is given are the only thing that changes."""
+
+    metrics: tuple[str, ...]
+    """What `evaluate` gives: "fid", "fid_classifier", or both."""
+    extractors: dict[str, str]
+    """Of each extractor, by name: the file of its weights and the start of their SHA-256."""
+
+    def __init__(
+        self,
+        config: Evaluation,
+        train_images: NDArray[np.uint8],
+        train_labels: NDArray[np.integer],
+        test_images: NDArray[np.uint8],
+        dataset_key: str,
+        cache_dir: str | Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """Load or train the extractors and take the statistics of test_images [N, C, H, W].
+
+        Both are kept under `cache_dir` (none: the user's cache), by `dataset_key`, which must name the data for good;
+        train_images [M, C, H, W] and train_labels [M] are read only to train the classifier. Raises UserError when
+        Inception is asked for by name and cannot be had, or the cache cannot be written.
+        """
+        self._shape = test_images.shape[1:]
+        chosen: list[Extractor] = []
+        if config.extractor in ("inception", "both") or (config.extractor == "auto" and find_weights(config.weights)):
+            chosen.append(InceptionExtractor(config.weights, device))
+        if config.extractor != "inception":
+            chosen.append(ClassifierExtractor.train_or_load(train_images, train_labels, dataset_key, cache_dir, device))
+        self._real = [(e, _real_statistics(e, test_images, dataset_key, cache_dir)) for e in chosen]
+        self.metrics = tuple(e.metric for e in chosen)
+        self.extractors = {e.name: f"{e.path} sha256:{e.sha256[:16]}" for e in chosen}
+
+    def evaluate(self, images: NDArray[np.uint8]) -> dict[str, float]:
+        """The FID of images [N, C, H, W], N >= 2, by metric; lower is better.
+
+        Raises UserError when they are not uint8 images of the data set's shape, or fewer than two.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self._shape or len(images) < 2:
+            wanted = ", ".join(map(str, self._shape))
+            raise UserError(f"images are {images.dtype} {list(images.shape)}: must be uint8 [N, {wanted}] with N >= 2")
+        return {e.metric: frechet_distance(real, statistics(e.features(images))) for e, real in self._real}
+
+
+def _real_statistics(
+    extractor: Extractor, images: NDArray[np.uint8], dataset_key: str, cache_dir: str | Path | None
+) -> Statistics:
+    """The statistics of the test split, from the cache where it has them."""
+    kind = f"statistics-{extractor.name}-{extractor.sha256[:16]}"
+    path = cache.locate(cache_dir, kind, dataset_key, images.shape[1:], ".npz")
+    try:
+        with np.load(path) as stored:
+            return Statistics(stored["mean"], stored["cov"], int(stored["count"]))
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile):
+        real = statistics(extractor.features(images))
+    buffer = io.BytesIO()
+    np.savez(buffer, mean=real.mean, cov=real.cov, count=real.count)
+    cache.write(path, buffer.getvalue())
+    return real

@@ -1,0 +1,89 @@
+"""How models cross the wire: one contiguous buffer, parameters and buffers together.
+
+float32 is exact; float16 halves the bytes (values beyond its range are clipped to it); int8 quarters them, with
+one float32 scale per tensor so that value = code * scale, |code| <= 127.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Encoded models: `data` [n] float32, float16 or int8; `scales` [tensors] float32 for int8, else empty."""
+
+    data: NDArray[Any]
+    scales: Vector
+
+    @property
+    def nbytes(self) -> int:
+        """What crosses the wire."""
+        return self.data.nbytes + self.scales.nbytes
+
+
+class Codec:
+    """Encodes and decodes models of one layout.
+
+    `sizes` gives, per model name and in wire order, the number of values of each of its tensors.
+    """
+
+    def __init__(self, wire: str, sizes: Mapping[str, Sequence[int]]) -> None:
+        self.wire = wire
+        self.lengths = {name: sum(tensors) for name, tensors in sizes.items()}
+        self.tensors = np.array([size for tensors in sizes.values() for size in tensors], dtype=np.int64)
+        self.length = int(self.tensors.sum())
+
+    def encode(self, models: Mapping[str, Vector]) -> Packed:
+        """float32 vectors, one per model, to one buffer."""
+        flat = np.concatenate([models[name] for name in self.lengths])
+        if flat.shape != (self.length,):
+            raise ValueError(f"models hold {flat.size} values, the layout has {self.length}")
+        none = np.empty(0, np.float32)
+        if self.wire == "float32":
+            return Packed(flat, none)
+        if self.wire == "float16":
+            limit = np.finfo(np.float16).max
+            return Packed(np.clip(flat, -limit, limit).astype(np.float16), none)
+        peaks = np.maximum.reduceat(np.abs(flat), self._starts())
+        scales = np.where(peaks > 0, peaks / np.float32(127), np.float32(1)).astype(np.float32)
+        codes = np.rint(flat / np.repeat(scales, self.tensors))
+        return Packed(np.clip(codes, -127, 127).astype(np.int8), scales)
+
+    def decode(self, packed: Packed) -> dict[str, Vector]:
+        """One buffer to float32 vectors (views of the buffer when the wire is float32: copy before writing)."""
+        return self.split(self.values(packed))
+
+    def values(self, packed: Packed) -> Vector:
+        """The buffer's values [n] float32; raises ValueError when it does not have this layout."""
+        if packed.data.shape != (self.length,) or packed.data.dtype != self.wire:
+            raise ValueError(f"payload {packed.data.dtype} {packed.data.shape}, expected {self.wire} ({self.length},)")
+        if self.wire != "int8":
+            return packed.data.astype(np.float32, copy=False)
+        return packed.data * np.repeat(packed.scales, self.tensors)
+
+    def split(self, values: Vector) -> dict[str, Vector]:
+        """Values [n] of all models to one vector per model."""
+        ends = np.cumsum(list(self.lengths.values()))[:-1]
+        return dict(zip(self.lengths, np.split(values, ends), strict=True))
+
+    def _starts(self) -> NDArray[np.int64]:
+        return np.concatenate(([0], np.cumsum(self.tensors)[:-1]))
+
+
+def payload_bytes(payload: Any) -> int:
+    """Bytes of the arrays in a payload; scalars (a load, a loss) are control data and count as nothing."""
+    if isinstance(payload, np.ndarray | Packed):
+        return payload.nbytes
+    if isinstance(payload, Mapping):
+        return sum(payload_bytes(value) for value in payload.values())
+    if isinstance(payload, list | tuple):
+        return sum(payload_bytes(value) for value in payload)
+    if is_dataclass(payload):
+        return sum(payload_bytes(getattr(payload, field.name)) for field in fields(payload))
+    return 0

@@ -1,0 +1,133 @@
+"""The Ray actors: thin shells around plain classes, one thread each.
+
+Torch is imported inside them: the scheduler's process does without it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+
+from rayfed.config import Role, RunConfig
+from rayfed.scheduling.load import Load
+from rayfed.scheduling.scheduler import SamplerState
+from rayfed.scheduling.scheduler import Scheduler as Registry
+
+RESTARTS = 3
+"""How often Ray restarts a dead device host or evaluator and runs its calls again, before they count as lost."""
+
+
+def start(actor: Any, role: Role, *args: Any) -> Any:
+    """Start an actor with its role's resource annotations."""
+    options = {"num_cpus": role.num_cpus, "num_gpus": role.num_gpus, "memory": role.memory or None}
+    return actor.options(**options).remote(*args)
+
+
+def _processor(role: Role) -> str:
+    """The processor of an actor of this role, in its own process; sets torch to one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    return "cuda" if role.num_gpus and torch.cuda.is_available() else "cpu"
+
+
+@ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
+class DeviceHost:
+    """Runs device halves; its images are the object store's own memory, shared by all hosts of a node."""
+
+    def __init__(self, config: RunConfig, data: list[Any]) -> None:
+        """`data`: references to the images [N, C, H, W] and to each device's indices, in a list: fetched here."""
+        from rayfed.algorithms import device_builder
+        from rayfed.fleet.host import Host
+
+        images, parts = ray.get(data)
+        processor = _processor(config.resources.device_host)
+        self.host = Host(device_builder(config, images, parts, processor))
+
+    def ready(self) -> None:
+        """Answers once the host is up."""
+
+    @ray.method(num_returns=3)
+    def run(self, device: int, method: str, state: dict[str, Any], *args: Any) -> tuple[Any, Any, Any]:
+        """One call on one device: its reply, its new state, the receipt."""
+        return self.host.run(device, method, state, *args)
+
+
+@ray.remote
+class Scheduler:
+    """The registry of devices as an actor."""
+
+    def __init__(self, config: RunConfig, counts: np.ndarray) -> None:
+        self.registry = Registry(config, counts)
+
+    def ready(self) -> None:
+        """Answers once the scheduler is up."""
+
+    def call(self, method: str, *args: Any) -> Any:
+        """One method of `rayfed.scheduling.scheduler.Scheduler`."""
+        return getattr(self.registry, method)(*args)
+
+
+class RemoteScheduler:
+    """The Scheduler actor, asked as if it were here."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def class_counts(self) -> np.ndarray:
+        return ray.get(self.actor.call.remote("class_counts"))
+
+    def start(self) -> SamplerState:
+        return ray.get(self.actor.call.remote("start"))
+
+    def select(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
+        return ray.get(self.actor.call.remote("select", round, state))
+
+    def loads(self, group: list[int]) -> list[Load]:
+        return ray.get(self.actor.call.remote("loads", group))
+
+
+@ray.remote
+class GeneratorServer:
+    """Runs the method's server half and holds the learning state between commits."""
+
+    def __init__(self, config: RunConfig, channels: int, hosts: Sequence[Any], scheduler: Any, *totals: np.ndarray):
+        from rayfed.runtime.ray_fleet import RayFleet
+        from rayfed.runtime.trainer import Trainer
+
+        _processor(config.resources.server)
+        self.trainer = Trainer(config, channels, RayFleet(hosts), RemoteScheduler(scheduler), *totals)
+
+    def ready(self) -> None:
+        """Answers once the server is up."""
+
+    def start(self, commit: Any) -> Any:
+        """See `Trainer.start`."""
+        return self.trainer.start(commit)
+
+    def round(self) -> Any:
+        """See `Trainer.round`; the commit's device states are references."""
+        return self.trainer.round()
+
+
+@ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
+class Evaluator:
+    """Judges generators beside the training."""
+
+    def __init__(
+        self, config: RunConfig, images: list[Any], labels: np.ndarray, test_images: np.ndarray, dataset_key: str
+    ) -> None:
+        """`images`: a reference to the training images, in a list: fetched here."""
+        from rayfed.runtime.judge import Judge
+
+        processor = _processor(config.resources.evaluator)
+        self.judge = Judge(config, ray.get(images[0]), labels, test_images, dataset_key, processor)
+
+    def about(self) -> Any:
+        """See `Judge.about`."""
+        return self.judge.about()
+
+    def evaluate(self, round: int, generator: np.ndarray) -> Any:
+        """See `Judge.evaluate`."""
+        return self.judge.evaluate(round, generator)

@@ -1,0 +1,71 @@
+"""A Ray to run on: a private one on this machine's loopback interface, or a cluster that is there already."""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_get
+
+from rayfed.config import Ray
+from rayfed.errors import UserError
+from rayfed.runtime.capacity import Amounts
+
+MB = 2**20
+
+
+@contextmanager
+def connected(config: Ray) -> Iterator[None]:
+    """Ray for the length of a run; one that is up already in this process is used and left alone."""
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    folder = None if address else tempfile.mkdtemp(prefix="rayfed-ray-")
+    try:
+        if address:
+            _join(address)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=config.object_store_mb * MB,
+                logging_level=logging.WARNING,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+            )
+        yield
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"ray.address = {address!r}: no Ray cluster answers there ({reason}); leave it out for a private Ray"
+        ) from None
+
+
+def nodes() -> list[Amounts]:
+    """The living nodes' resources in all."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def autoscaling() -> bool:
+    """Whether an autoscaler can add nodes to this cluster.
+
+    Ray's monitor publishes its view in the head's key-value store. Without an autoscaler it names each node's type
+    `node_<id>`; with one, the types are those of the cluster file.
+    """
+    status = _internal_kv_get(b"__autoscaling_status")
+    report = json.loads(status or b"{}").get("autoscaler_report", {})
+    return any(not name.startswith("node_") for name in report.get("active_nodes", {}))

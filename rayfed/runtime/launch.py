@@ -1,0 +1,221 @@
+"""From a configuration to a finished run: what can refuse is opened first, what must be closed is closed."""
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from rayfed.config import Centralized, RunConfig, flatten, parse
+from rayfed.data.partition import union
+from rayfed.data.setup import Federation, prepare, small_devices
+from rayfed.errors import UserError
+from rayfed.evaluation import evaluator
+from rayfed.models.gan import GAN, cpu_has_bf16
+from rayfed.models.networks import ARCHITECTURES, LATENT
+from rayfed.report.pictures import partition_heatmap, run_figure
+from rayfed.runtime.cluster import connected
+from rayfed.runtime.driver import Driver, Listener, Stop
+from rayfed.runtime.session import LocalSession, RaySession, Session
+from rayfed.scheduling.load import capabilities
+from rayfed.store import Commit, Status, Store
+from rayfed.tracking import NoTracker, Tracker
+
+PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
+MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
+    "finished": "FINISHED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    run_id: str
+    status: Status
+    history: list[tuple[int, dict[str, float], list[int]]]
+    folder: Path
+    mlflow: str | None
+    """How to look at the run in MLflow."""
+
+    def summary(self) -> dict[str, Any]:
+        """The run in figures: FID first, best and last, images/s, bytes per round, rounds, where to look."""
+        rounds = [metrics for _, metrics, _ in self.history[1:]]
+        figures: dict[str, Any] = {"run": self.run_id, "status": self.status, "rounds": len(rounds)}
+        for name in ("fid", "fid_classifier"):
+            if fids := [metrics[name] for metrics in rounds if name in metrics]:
+                figures[name] = {"first": fids[0], "best": min(fids), "last": fids[-1]}
+        if rounds:
+            seconds = sum(metrics["seconds"] for metrics in rounds)
+            figures["images_per_s"] = sum(metrics["images"] for metrics in rounds) / seconds
+            figures["bytes_up_per_round"] = sum(metrics["bytes_up"] for metrics in rounds) / len(rounds)
+            figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
+        grids = sorted(self.folder.glob("samples-*.png"))
+        return figures | {"samples": os.path.relpath(grids[-1]) if grids else None, "mlflow": self.mlflow}
+
+
+def store_url(config: RunConfig) -> str:
+    """The store's URL: configured, or SQLite in the runs folder."""
+    return config.store.url or f"sqlite:///{Path(config.runs_dir).absolute() / 'rayfed.db'}"
+
+
+def start(config: RunConfig, local: bool, listener: Listener) -> Result:
+    """Begin a run and drive it to its end, or to Ctrl-C."""
+    run_id = f"{config.method.name}-{secrets.token_hex(3)}"
+    federation = _prepare(config, listener)
+    store = Store(store_url(config))
+    try:
+        with _session(config, federation, local, listener) as session:
+            tracker = _tracker(run_id, config, federation, session, None)
+            facts = _facts(config, federation) | _process()
+            facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
+            store.create_run(run_id, config.model_dump(mode="json"), facts)
+            return _Run(run_id, config, federation, session, store, tracker, listener).drive(None)
+    finally:
+        store.close()
+
+
+def resume(run_id: str, store: Store, local: bool, listener: Listener) -> Result:
+    """Go on from a run's last commit."""
+    record = store.run(run_id)
+    config = parse(record.config)
+    if record.status == "finished":
+        raise UserError(f"run {run_id} is finished ({record.rounds} rounds); there is nothing to resume")
+    if _is_alive(record.facts):
+        raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
+    federation = _prepare(config, listener)
+    if federation.dataset.sha256 != record.facts["dataset_sha256"]:
+        raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
+    with _session(config, federation, local, listener) as session:
+        tracker = _tracker(run_id, config, federation, session, record.facts["mlflow_run"])
+        store.update_facts(run_id, **_process())
+        store.set_status(run_id, "running")
+        for round, metrics, _ in store.history(run_id):
+            tracker.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
+        run = _Run(run_id, config, federation, session, store, tracker, listener)
+        return run.drive(store.latest(run_id))
+
+
+def _prepare(config: RunConfig, listener: Listener) -> Federation:
+    """The data on its devices, and notices on what the user may not expect."""
+    federation = prepare(config, ARCHITECTURES[config.model.name].side)
+    if config.evaluation.every and (notice := evaluator.check(config.evaluation)):
+        listener.notice(notice)
+    small = small_devices(federation, config.method.batch)
+    if small and not isinstance(config.method, Centralized):
+        listener.notice(
+            f"{small} of {config.devices.count} devices hold fewer than method.batch = {config.method.batch} images "
+            "and train on batches of all they have"
+        )
+    if config.model.precision == "bf16" and not cpu_has_bf16() and not config.resources.device_host.num_gpus:
+        listener.notice("model.precision = bf16: this CPU emulates bfloat16, many times slower than float32")
+    return federation
+
+
+@contextmanager
+def _session(config: RunConfig, federation: Federation, local: bool, listener: Listener) -> Iterator[Session]:
+    if local:
+        yield LocalSession(config, federation)
+        return
+    with connected(config.ray):
+        session = RaySession(config, federation, listener.capacity)
+        yield session
+
+
+def _tracker(
+    run_id: str, config: RunConfig, federation: Federation, session: Session, mlflow_run: str | None
+) -> Tracker | NoTracker:
+    if not config.tracking.enabled:
+        return NoTracker()
+    folder = Path(config.runs_dir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    tags = {"method": config.method.name, "dataset_sha256": federation.dataset.sha256}
+    tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
+    return Tracker(
+        config.tracking,
+        f"sqlite:///{folder / 'mlflow.db'}",
+        str(folder / "artifacts"),
+        run_id,
+        flatten(config),
+        tags,
+        mlflow_run,
+    )
+
+
+def _facts(config: RunConfig, federation: Federation) -> dict[str, Any]:
+    """What the store keeps of a run beside its configuration: FeGAN's learning state (section 3.4) but the rounds."""
+    return {
+        "dataset_sha256": federation.dataset.sha256,
+        "channels": federation.dataset.train_images.shape[1],
+        "class_counts": federation.counts.tolist(),
+        "capabilities": [vars(capability) for capability in capabilities(config.devices, config.seed)],
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _process() -> dict[str, Any]:
+    """Who drives the run."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
+
+
+def _is_alive(facts: dict[str, Any]) -> bool:
+    """Whether the process that last drove a run still lives on this machine."""
+    if facts["host"] != socket.gethostname() or not psutil.pid_exists(facts["pid"]):
+        return False
+    return abs(psutil.Process(facts["pid"]).create_time() - facts["began"]) < 1
+
+
+@dataclass
+class _Run:
+    """Everything a run holds open."""
+
+    run_id: str
+    config: RunConfig
+    federation: Federation
+    session: Session
+    store: Store
+    tracker: Tracker | NoTracker
+    listener: Listener
+
+    def drive(self, last: Commit | None) -> Result:
+        """Drive to the end, then the run's pictures and its generator, whatever stopped it."""
+        folder = Path(self.config.runs_dir).absolute() / self.run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        dataset = self.federation.dataset
+        status: Status = "failed"
+        self.tracker.log_file(partition_heatmap(self.federation.counts, dataset.classes, folder / "partition.png"))
+        try:
+            commit = self._loop(folder, last)
+            status = "finished" if commit.round >= self.config.rounds else "interrupted"
+            self._close_pictures(folder, commit)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        finally:
+            self.store.set_status(self.run_id, status)
+            if unsent := self.tracker.close(MLFLOW_STATUS[status]):
+                self.listener.notice(unsent)
+        return Result(self.run_id, status, self.store.history(self.run_id), folder, self.tracker.look())
+
+    def _loop(self, folder: Path, last: Commit | None) -> Commit:
+        centralized = isinstance(self.config.method, Centralized)
+        epoch = len(union(self.federation.parts)) if centralized else sum(map(len, self.federation.parts))
+        driver = Driver(self.run_id, self.config, self.session, self.store, self.tracker, self.listener, folder, epoch)
+        with Stop().listening() as driver.stop, self.listener.live(last.round if last else 0):
+            return driver.drive(last)
+
+    def _close_pictures(self, folder: Path, commit: Commit) -> None:
+        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
+        self.tracker.log_file(run_figure(history, folder / "run.png", self.run_id))
+        for name, source in self.session.about_judge().items():
+            self.tracker.set_tag(f"extractor.{name}", source)
+        gan = GAN(self.config.model, self.federation.dataset.train_images.shape[1])
+        gan.load_models({"generator": commit.arrays["generator"]})
+        self.tracker.log_generator(gan.generator.eval(), LATENT)

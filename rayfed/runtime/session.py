@@ -1,0 +1,151 @@
+"""One run's actors, or their stand-ins in this process: what the driver drives."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import ray
+import torch
+
+from rayfed.algorithms import device_builder
+from rayfed.config import RunConfig
+from rayfed.data.partition import union
+from rayfed.data.setup import Federation
+from rayfed.errors import CapacityError
+from rayfed.fleet.host import Host
+from rayfed.fleet.local import LocalFleet
+from rayfed.runtime import actors, capacity, cluster
+from rayfed.runtime.capacity import Capacity
+from rayfed.runtime.judge import Judge, Verdict
+from rayfed.runtime.trainer import Trainer
+from rayfed.scheduling.scheduler import Scheduler
+from rayfed.store import Commit
+
+
+class Session(Protocol):
+    """Rounds one after the other, and verdicts whenever they are ready."""
+
+    def start(self, commit: Commit | None) -> Commit: ...
+    def round(self) -> Commit: ...
+    def judge(self, round: int, generator: np.ndarray) -> None: ...
+    def verdicts(self, wait: bool) -> list[Verdict]: ...
+    def about_judge(self) -> dict[str, Any]: ...
+    def facts(self) -> dict[str, Any]: ...
+
+
+def _judge_data(federation: Federation) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
+    data = federation.dataset
+    return data.train_images, data.train_labels, data.test_images, data.key
+
+
+def class_totals(federation: Federation) -> tuple[np.ndarray, np.ndarray]:
+    """Class counts [C] of the distinct samples that devices hold, and of the whole training set."""
+    labels, classes = federation.dataset.train_labels, federation.counts.shape[1]
+    return np.bincount(labels[union(federation.parts)], minlength=classes), np.bincount(labels, minlength=classes)
+
+
+class LocalSession:
+    """Everything in this process, on one thread: `rayfed run --local`, for a debugger."""
+
+    def __init__(self, config: RunConfig, federation: Federation) -> None:
+        torch.set_num_threads(1)
+        images = federation.dataset.train_images
+        fleet = LocalFleet(Host(device_builder(config, images, federation.parts)))
+        scheduler = Scheduler(config, federation.counts)
+        self._trainer = Trainer(config, images.shape[1], fleet, scheduler, *class_totals(federation))
+        self._judge = Judge(config, *_judge_data(federation), "cpu") if config.evaluation.every else None
+        self._verdicts: list[Verdict] = []
+
+    def start(self, commit: Commit | None) -> Commit:
+        return self._trainer.start(commit)
+
+    def round(self) -> Commit:
+        return self._trainer.round()
+
+    def judge(self, round: int, generator: np.ndarray) -> None:
+        assert self._judge is not None
+        self._verdicts.append(self._judge.evaluate(round, generator))
+
+    def verdicts(self, wait: bool) -> list[Verdict]:
+        ready, self._verdicts = self._verdicts, []
+        return ready
+
+    def about_judge(self) -> dict[str, Any]:
+        return self._judge.about() if self._judge else {}
+
+    def facts(self) -> dict[str, Any]:
+        return {"fleet": "local", "hosts": 1}
+
+
+class RaySession:
+    """A GeneratorServer, a Scheduler, an Evaluator and as many DeviceHosts as the cluster allows."""
+
+    def __init__(self, config: RunConfig, federation: Federation, report: Callable[[Capacity, bool], None]) -> None:
+        """`report` hears the capacity before anything starts, and whether an autoscaler watches the cluster.
+
+        Raises CapacityError at once for what can never fit, and after `ray.wait_s` for what did not come.
+        """
+        self.capacity = capacity.plan(
+            config.resources, cluster.nodes(), config.participants, bool(config.evaluation.every)
+        )
+        scaling = cluster.autoscaling()
+        report(self.capacity, scaling)
+        if not scaling:
+            capacity.refuse(self.capacity)
+        self._config = config
+        self._pending: list[Any] = []
+        self._start_actors(federation)
+
+    def _start_actors(self, federation: Federation) -> None:
+        config, resources = self._config, self._config.resources
+        images = ray.put(federation.dataset.train_images)
+        self._data = [images, ray.put(federation.parts)]
+        self._hosts = [
+            actors.start(actors.DeviceHost, resources.device_host, config, self._data)
+            for _ in range(capacity.hosts(self.capacity))
+        ]
+        scheduler = actors.start(actors.Scheduler, resources.scheduler, config, federation.counts)
+        channels, totals = federation.dataset.train_images.shape[1], class_totals(federation)
+        self._server = actors.start(
+            actors.GeneratorServer, resources.server, config, channels, self._hosts, scheduler, *totals
+        )
+        self._evaluator = None
+        if config.evaluation.every:
+            judged = _judge_data(federation)[1:]
+            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, [images], *judged)
+        self._await([actor.ready.remote() for actor in (*self._hosts, scheduler, self._server)])
+
+    def _await(self, ready: list[Any]) -> None:
+        _, missing = ray.wait(ready, num_returns=len(ready), timeout=self._config.ray.wait_s)
+        if missing:
+            raise CapacityError(
+                f"ray.wait_s = {self._config.ray.wait_s:g}: {len(missing)} of {len(ready)} actors have not started; "
+                "the cluster is busy or still growing; wait longer or ask for less under `resources`"
+            )
+        ray.get(ready)
+
+    def start(self, commit: Commit | None) -> Commit:
+        return ray.get(self._server.start.remote(commit))
+
+    def round(self) -> Commit:
+        commit: Commit = ray.get(self._server.round.remote())
+        references: list[Any] = list(commit.devices.values())
+        return replace(commit, devices=dict(zip(commit.devices, ray.get(references), strict=True)))
+
+    def judge(self, round: int, generator: np.ndarray) -> None:
+        assert self._evaluator is not None
+        self._pending.append(self._evaluator.evaluate.remote(round, generator))
+
+    def verdicts(self, wait: bool) -> list[Verdict]:
+        if not self._pending:
+            return []
+        timeout = None if wait else 0
+        ready, self._pending = ray.wait(self._pending, num_returns=len(self._pending), timeout=timeout)
+        return ray.get(ready)
+
+    def about_judge(self) -> dict[str, Any]:
+        return ray.get(self._evaluator.about.remote()) if self._evaluator else {}
+
+    def facts(self) -> dict[str, Any]:
+        return {"fleet": "ray", "hosts": len(self._hosts)}

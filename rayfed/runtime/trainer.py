@@ -1,0 +1,81 @@
+"""Runs a method's server half round by round: the same code in this process and in the GeneratorServer actor."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rayfed.algorithms import METHODS
+from rayfed.algorithms.common import Scheduler, Site, State, Update
+from rayfed.config import RunConfig
+from rayfed.fleet.ledger import Ledger
+from rayfed.fleet.protocol import Fleet
+from rayfed.scheduling.divergence import kl_divergence
+from rayfed.seeding import SERVER
+from rayfed.store import Commit
+
+
+class Trainer:
+    """Holds the learning state between rounds and turns each round into a Commit."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        channels: int,
+        fleet: Fleet,
+        scheduler: Scheduler,
+        union: np.ndarray,
+        whole: np.ndarray,
+    ) -> None:
+        """Class counts [C]: `union` of the distinct samples that devices hold, `whole` of the whole training set."""
+        self.config = config
+        self.fleet = fleet
+        self.counts = scheduler.class_counts()
+        self.union = union
+        self.whole = whole
+        self.server = METHODS[config.method.name].server(Site(config, channels), scheduler)
+
+    def start(self, commit: Commit | None) -> Commit:
+        """Begin afresh, or go on from a commit; gives the commit of where it stands."""
+        if commit is None:
+            self.state = self.server.init()
+            self.seen = np.zeros(self.counts.shape[1], np.int64)
+            return Commit(0, self.state.arrays, self._facts(), {}, {}, [])
+        self.state = State(commit.round, commit.arrays, commit.facts["method"])
+        self.seen = np.array(commit.facts["seen"], np.int64)
+        self.fleet.restore(commit.devices)
+        return replace(commit, devices={})
+
+    def round(self) -> Commit:
+        """One round. The commit's `devices` are the fleet's: arrays, or references to them."""
+        start = time.perf_counter()
+        self.state, updates = self.server.round(self.state, self.fleet)
+        ledger = self.fleet.settle()
+        participants = [update.device for update in updates]
+        for device in participants:
+            self.seen += self.union if device == SERVER else self.counts[device]
+        metrics = self._metrics(updates, ledger) | {"round_seconds": time.perf_counter() - start}
+        return Commit(self.state.round, self.state.arrays, self._facts(), self.fleet.changed(), metrics, participants)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"method": self.state.facts, "seen": self.seen.tolist()}
+
+    def _metrics(self, updates: Sequence[Update], ledger: Ledger) -> dict[str, float]:
+        metrics: dict[str, float] = {
+            "participants": len(updates),
+            "dropped": self.config.participants - len(updates),
+            "images": sum(update.load.images for update in updates),
+            "bytes_down": ledger.bytes_down,
+            "bytes_up": ledger.bytes_up,
+            "bytes_device_max": max(ledger.bytes_by_device().values(), default=0),
+        }
+        if updates:
+            metrics["loss_g"] = float(np.mean([update.loss_g for update in updates]))
+            metrics["loss_d"] = float(np.mean([update.loss_d for update in updates]))
+        if self.seen.any():
+            metrics["kl_seen"] = float(kl_divergence(self.seen, self.whole))
+            metrics["seen_per_class"] = float(self.seen.mean())
+            metrics |= {f"seen_class/{label}": int(n) for label, n in enumerate(self.seen)}
+        return metrics

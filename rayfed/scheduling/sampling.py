@@ -1,0 +1,51 @@
+"""Who takes part in a round."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Queues = list[list[int]]
+
+
+def uniform(devices: int, size: int, rng: np.random.Generator) -> list[int]:
+    """`size` of `devices` devices, uniformly without replacement."""
+    return [int(k) for k in rng.choice(devices, size, replace=False)]
+
+
+def class_queues(counts: NDArray[np.int64]) -> Queues:
+    """One queue per class of the devices that own it, from the highest index to the lowest. counts [K, C]."""
+    return [[int(k) for k in np.flatnonzero(owned)[::-1]] for owned in counts.T]
+
+
+def balanced(
+    counts: NDArray[np.int64], size: int, queues: Queues, seen: NDArray[np.int64]
+) -> tuple[list[int], Queues, NDArray[np.int64]]:
+    """FeGAN's balanced sampling (section 3.3): always draw for the class that the server has seen least of.
+
+    counts [K, C] samples per device and class; `queues` as `class_queues` made them or a former call left them;
+    `seen` [C] samples per class seen so far. The least-seen class's queue is turned until a device that is not
+    yet in the group comes up; if a whole turn finds none, the next-least-seen class draws. Ties go to the lower
+    class. Devices without any sample are drawn last, in index order.
+
+    Returns the group [size] in the order drawn, and the queues and counters for the next round.
+    """
+    queues, seen = [list(queue) for queue in queues], seen.copy()
+    group: list[int] = []
+    while len(group) < size:
+        device = _draw(queues, seen, group)
+        if device is None:
+            group += [k for k in range(len(counts)) if k not in group][: size - len(group)]
+            break
+        group.append(device)
+        seen += counts[device]
+    return group, queues, seen
+
+
+def _draw(queues: Queues, seen: NDArray[np.int64], group: list[int]) -> int | None:
+    for label in np.argsort(seen, kind="stable"):
+        queue = queues[label]
+        for _ in range(len(queue)):
+            device = queue.pop(0)
+            queue.append(device)
+            if device not in group:
+                return device
+    return None

@@ -1,0 +1,249 @@
+"""The learning state of runs in a database: after every round one transaction, so a killed run resumes where it was.
+
+SQLite by default, PostgreSQL for a cluster. Arrays are stored as safetensors and come back bit for bit.
+"""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import sqlalchemy as sa
+from safetensors.numpy import load, save
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.schema import CreateTable
+
+from rayfed.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+Status = Literal["running", "interrupted", "failed", "finished"]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Everything one round leaves behind."""
+
+    round: int
+    """Rounds finished so far; 0 is the initial state."""
+    arrays: Arrays
+    """The server's learning state (models, optimizers): any shape, any dtype that safetensors knows."""
+    facts: dict[str, Any]
+    """What else the server must remember, as JSON (string keys, finite numbers): sampler queues, seen counts."""
+    devices: dict[int, Arrays]
+    """States of the devices that changed in this round; from the store, of every device that ever had one."""
+    metrics: dict[str, float]
+    """NaN and infinities survive."""
+    participants: list[int]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run as the store knows it; times in UTC."""
+
+    id: str
+    created: datetime
+    updated: datetime
+    status: Status
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    rounds: int | None  # committed so far; None before the initial state
+
+
+_schema = sa.MetaData()
+_key = partial(sa.Column, primary_key=True, autoincrement=False)
+_value = partial(sa.Column, nullable=False)
+
+
+def _table(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    return sa.Table(name, _schema, _key("run_id", sa.String, sa.ForeignKey("runs.id")), *columns)
+
+
+_documents = [_value("config", sa.JSON), _value("facts", sa.JSON)]
+_times = [_value("created", sa.DateTime), _value("updated", sa.DateTime)]
+_runs = sa.Table("runs", _schema, _key("id", sa.String), *_times, _value("status", sa.String), *_documents)
+_rounds = _table("rounds", _key("round", sa.Integer), _value("metrics", sa.JSON), _value("participants", sa.JSON))
+_states = _table("states", _key("round", sa.Integer), _value("facts", sa.JSON), _value("arrays", sa.LargeBinary))
+_device_key = [_key("device", sa.Integer), _key("round", sa.Integer)]
+_devices = _table("device_states", *_device_key, _value("arrays", sa.LargeBinary))
+
+
+class Store:
+    """The runs in one database; threads may share it. A method that writes to an unknown run raises UserError."""
+
+    def __init__(self, url: str) -> None:
+        """Open a SQLAlchemy URL; missing tables, and a SQLite file's folder, are made. Raises UserError if it fails."""
+        self.url = re.sub(r":[^:@/]*@", ":***@", url)
+        try:
+            self._engine = _connect(sa.make_url(url))
+        except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise UserError(
+                f"store.url = {self.url!r}: cannot be used ({reason}); it must be a SQLAlchemy URL such as "
+                "sqlite:///runs/store.db or postgresql+psycopg://user@host/database"
+            ) from None
+        self._reader = self._engine.execution_options(isolation_level="SERIALIZABLE")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def create_run(self, run_id: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Add a run with status `running`; config and facts are JSON. Raises UserError if the id is taken."""
+        row = {"id": run_id, "created": _now(), "updated": _now(), "status": "running"}
+        try:
+            with self._engine.begin() as db:
+                db.execute(_runs.insert().values(row | {"config": dict(config), "facts": dict(facts)}))
+        except sa.exc.IntegrityError:
+            raise UserError(f"run {run_id!r} is already in {self.url}; take another name") from None
+
+    def set_status(self, run_id: str, status: Status) -> None:
+        """Say how the run stands."""
+        with self._writing(run_id) as db:
+            db.execute(_runs.update().where(_runs.c.id == run_id).values(status=status))
+
+    def update_facts(self, run_id: str, **facts: Any) -> None:
+        """Merge JSON values into the run's facts."""
+        with self._writing(run_id) as db:
+            old = db.execute(sa.select(_runs.c.facts).where(_runs.c.id == run_id)).scalar_one()
+            db.execute(_runs.update().where(_runs.c.id == run_id).values(facts=old | facts))
+
+    def commit(self, run_id: str, commit: Commit, keep: int) -> None:
+        """Write a round in one transaction and drop states that none of the last `keep` rounds needs.
+
+        The same round again replaces it; whatever the store holds of later rounds is an abandoned future and goes.
+        """
+        key = {"run_id": run_id, "round": commit.round}
+        metrics = {"metrics": _encode(commit.metrics), "participants": commit.participants}
+        state = {"facts": commit.facts, "arrays": _pack(commit.arrays)}
+        devices = [key | {"device": device, "arrays": _pack(arrays)} for device, arrays in commit.devices.items()]
+        with self._writing(run_id) as db:
+            for table in (_rounds, _states, _devices):
+                db.execute(table.delete().where(table.c.run_id == run_id, table.c.round >= commit.round))
+            db.execute(_rounds.insert().values(key | metrics))
+            db.execute(_states.insert().values(key | state))
+            if devices:
+                db.execute(_devices.insert(), devices)
+            _prune(db, run_id, keep)
+
+    def latest(self, run_id: str, until: int | None = None) -> Commit | None:
+        """The last kept commit, or the last up to round `until`, with the state every device had then; None if none."""
+        at = sa.select(sa.func.max(_states.c.round)).where(_states.c.run_id == run_id)
+        with self._reader.begin() as db:
+            last = db.execute(at if until is None else at.where(_states.c.round <= until)).scalar_one()
+            return None if last is None else _restore(db, run_id, last)
+
+    def run(self, run_id: str) -> RunRecord:
+        """One run. Raises UserError, with the closest known id, if there is none of that id."""
+        with self._reader.begin() as db:
+            if found := _records(db, _runs.c.id == run_id):
+                return found[0]
+            raise self._unknown(db, run_id)
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, oldest first."""
+        with self._reader.begin() as db:
+            return _records(db)
+
+    def history(self, run_id: str) -> list[tuple[int, dict[str, float], list[int]]]:
+        """(round, metrics, participants) of every committed round, in order; round 0 is the initial state."""
+        with self._reader.begin() as db:
+            rows = db.execute(_rounds.select().where(_rounds.c.run_id == run_id).order_by(_rounds.c.round))
+            return [(row.round, _decode(row.metrics), row.participants) for row in rows]
+
+    def set_metric(self, run_id: str, round: int, metrics: Mapping[str, float]) -> None:
+        """Merge metrics that come after the round's commit (an FID) into it. Raises KeyError if it is not there."""
+        where = sa.and_(_rounds.c.run_id == run_id, _rounds.c.round == round)
+        with self._writing(run_id) as db:
+            old = db.execute(sa.select(_rounds.c.metrics).where(where)).scalar_one_or_none()
+            if old is None:
+                raise KeyError(f"run {run_id!r} has no round {round}")
+            db.execute(_rounds.update().where(where).values(metrics=old | _encode(metrics)))
+
+    @contextmanager
+    def _writing(self, run_id: str) -> Iterator[sa.Connection]:
+        """A transaction whose first statement, an update of the run's row, locks out the run's other writers."""
+        with self._engine.begin() as db:
+            if db.execute(_runs.update().where(_runs.c.id == run_id).values(updated=_now())).rowcount == 0:
+                raise self._unknown(db, run_id)
+            yield db
+
+    def _unknown(self, db: sa.Connection, run_id: str) -> UserError:
+        known = db.execute(sa.select(_runs.c.id)).scalars().all()
+        hint = "".join(f" (did you mean {name!r}?)" for name in difflib.get_close_matches(run_id, known, n=1))
+        return UserError(f"no run {run_id!r} in {self.url}; rayfed list shows them{hint}")
+
+
+def _connect(url: sa.URL) -> sa.Engine:
+    """An engine that has proved itself: connected, tables there."""
+    engine = sa.create_engine(url, pool_pre_ping=True, json_serializer=partial(json.dumps, allow_nan=False))
+    if engine.dialect.name == "sqlite":
+        if url.database and url.database != ":memory:":
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        # sqlite3 alone begins at the first write, which leaves reads outside the transaction
+        sa.event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN"))
+    with engine.begin() as db:
+        for table in _schema.sorted_tables:
+            db.execute(CreateTable(table, if_not_exists=True))
+    return engine
+
+
+def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
+    for pragma in ("busy_timeout = 30000", "page_size = 32768", "journal_mode = WAL", "foreign_keys = ON"):
+        connection.cursor().execute(f"PRAGMA {pragma}")
+
+
+def _prune(db: sa.Connection, run_id: str, keep: int) -> None:
+    """Drop the states that no longer help to restore any of the last `keep` rounds."""
+    rounds = sa.select(_states.c.round).where(_states.c.run_id == run_id).order_by(_states.c.round.desc())
+    oldest = db.execute(rounds.limit(keep)).scalars().all()[-1]
+    db.execute(_states.delete().where(_states.c.run_id == run_id, _states.c.round < oldest))
+    newer = _devices.alias()
+    same = sa.and_(newer.c.run_id == run_id, newer.c.device == _devices.c.device)
+    superseded = sa.exists().where(same, newer.c.round > _devices.c.round, newer.c.round <= oldest)
+    db.execute(_devices.delete().where(_devices.c.run_id == run_id, superseded))
+
+
+def _restore(db: sa.Connection, run_id: str, round: int) -> Commit:
+    state, row = (db.execute(t.select().filter_by(run_id=run_id, round=round)).one() for t in (_states, _rounds))
+    newest = sa.select(_devices.c.device, sa.func.max(_devices.c.round).label("round"))
+    last = newest.where(_devices.c.run_id == run_id, _devices.c.round <= round).group_by(_devices.c.device).subquery()
+    here = sa.and_(_devices.c.device == last.c.device, _devices.c.round == last.c.round)
+    query = sa.select(_devices.c.device, _devices.c.arrays).join(last, here).where(_devices.c.run_id == run_id)
+    devices = {device: load(arrays) for device, arrays in db.execute(query.order_by(_devices.c.device))}
+    return Commit(round, load(state.arrays), state.facts, devices, _decode(row.metrics), row.participants)
+
+
+def _records(db: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecord]:
+    last = sa.select(sa.func.max(_rounds.c.round)).where(_rounds.c.run_id == _runs.c.id).scalar_subquery()
+    query = sa.select(_runs, last.label("rounds")).where(*where).order_by(_runs.c.created, _runs.c.id)
+    rows = [dict(row) for row in db.execute(query).mappings()]
+    return [RunRecord(**row | {at: row[at].replace(tzinfo=UTC) for at in ("created", "updated")}) for row in rows]
+
+
+def _now() -> datetime:
+    """The time in UTC, without its zone: SQLite would drop it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _pack(arrays: Arrays) -> bytes:
+    # safetensors writes the memory as it lies: a transposed array would come back wrong without order="C"
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+
+
+def _encode(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """JSON has no NaN: what is not finite is stored as the text `nan`, `inf` or `-inf`."""
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+
+
+def _decode(metrics: Mapping[str, float | str]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,22 @@
+"""One small private Ray for all tests of this folder; more CPUs than the machine has, for tests sleep a lot."""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=2,
+        include_dashboard=False,
+        object_store_memory=300 * 2**20,
+        logging_level="error",
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(tmp_path_factory.mktemp("ray", numbered=True)),
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,114 @@
+"""The central identity: LocalFleet and RayFleet end with the same weights, bit for bit, whoever hosts a device."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from rayfed.algorithms import device_builder
+from rayfed.config import RunConfig, parse
+from rayfed.data.setup import Federation, prepare
+from rayfed.fleet.host import Host
+from rayfed.fleet.local import LocalFleet
+from rayfed.fleet.protocol import Fleet
+from rayfed.runtime.actors import DeviceHost
+from rayfed.runtime.ray_fleet import RayFleet
+from rayfed.runtime.session import LocalSession, RaySession, class_totals
+from rayfed.runtime.trainer import Trainer
+from rayfed.scheduling.scheduler import Scheduler
+from rayfed.store import Commit
+
+ROUNDS = 3
+TRAINING = {"batch": 8, "iterations": 2}
+METHODS: dict[str, dict[str, Any]] = {
+    "fegan s=1 w=1": {"name": "fegan", "sampling": "balanced", "weighting": "kl"},
+    "fegan s=1 w=0": {"name": "fegan", "sampling": "balanced", "weighting": "uniform"},
+    "fegan s=0 w=1": {"name": "fegan", "sampling": "random", "weighting": "kl"},
+    "fegan s=0 w=0": {"name": "fegan", "sampling": "random", "weighting": "uniform"},
+    "fl-vanilla": {"name": "fl-vanilla"},
+    "fedgan": {"name": "fedgan"},
+    "centralized": {"name": "centralized"},
+}
+
+
+def configure(label: str, **more: Any) -> RunConfig:
+    method = METHODS[label] | TRAINING
+    if label != "centralized":
+        method["fraction"] = 0.5
+    return parse(
+        {
+            "seed": 5,
+            "rounds": ROUNDS,
+            "method": method,
+            "devices": {"count": 8},
+            "evaluation": {"every": 0},
+            "resources": {"device_host": {"num_cpus": 0.5}},
+        }
+        | more
+    )
+
+
+@pytest.fixture(scope="module")
+def federation() -> Federation:
+    return prepare(configure("fegan s=1 w=1"), 32)
+
+
+@pytest.fixture(scope="module")
+def hosts(cluster: None, federation: Federation) -> Iterator[list[Any]]:
+    """Three hosts; the device half reads nothing of the method but what all METHODS share."""
+    data = [ray.put(federation.dataset.train_images), ray.put(federation.parts)]
+    actors = [DeviceHost.remote(configure("fegan s=1 w=1"), data) for _ in range(3)]
+    yield actors
+    for actor in actors:
+        ray.kill(actor)
+
+
+def train(config: RunConfig, federation: Federation, fleet: Fleet) -> Commit:
+    totals = class_totals(federation)
+    trainer = Trainer(config, 1, fleet, Scheduler(config, federation.counts), *totals)
+    trainer.start(None)
+    for _ in range(ROUNDS):
+        commit = trainer.round()
+    return commit
+
+
+def assert_same_bits(one: Commit, other: Commit) -> None:
+    for name, vector in one.arrays.items():
+        assert vector.tobytes() == other.arrays[name].tobytes(), name
+
+
+@pytest.mark.parametrize("label", list(METHODS))
+def test_local_and_ray_fleets_end_with_the_same_weights(
+    label: str, federation: Federation, hosts: list[Any], one_thread: None
+) -> None:
+    config = configure(label)
+    local = train(config, federation, LocalFleet(Host(device_builder(config, *images_and_parts(federation)))))
+    assert np.isfinite(local.arrays["generator"]).all()
+    for count in (1, 2, 3):
+        remote = train(config, federation, RayFleet(hosts[:count]))
+        assert_same_bits(local, remote)
+        for device, state in local.devices.items():
+            for name, values in ray.get(remote.devices[device]).items():
+                np.testing.assert_array_equal(values, state[name])
+
+
+def test_a_whole_session_of_actors_equals_the_local_one(
+    federation: Federation, cluster: None, one_thread: None
+) -> None:
+    """GeneratorServer and Scheduler as actors too; measured times aside, every metric is the same."""
+    config = configure("fegan s=1 w=1", resources={"hosts": 2, "device_host": {"num_cpus": 0.5}})
+    sessions = LocalSession(config, federation), RaySession(config, federation, lambda capacity, scaling: None)
+    commits = []
+    for session in sessions:
+        session.start(None)
+        commits.append([session.round() for _ in range(ROUNDS)][-1])
+    assert_same_bits(*commits)
+    local, remote = ({**commit.metrics, "round_seconds": 0} for commit in commits)
+    assert local == remote
+    assert commits[0].facts == commits[1].facts
+
+
+def images_and_parts(federation: Federation) -> tuple[np.ndarray, list[np.ndarray]]:
+    return federation.dataset.train_images, federation.parts

@@ -1,0 +1,158 @@
+"""RayFleet under faults, on devices whose every value is known by hand."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from rayfed.errors import CapacityError
+from rayfed.fleet.host import Host
+from rayfed.fleet.local import LocalFleet
+from rayfed.fleet.protocol import Missing, QuorumError
+from rayfed.runtime.ray_fleet import RayFleet
+
+
+class Counter:
+    """Counts its calls in its state; can sleep, and can take its host down with it."""
+
+    def __init__(self, number: int, state: dict[str, Any]) -> None:
+        self.number = number
+        self.state = state
+
+    def count(self, values: np.ndarray, sleep: float = 0) -> np.ndarray:
+        time.sleep(sleep)
+        self.state = {"calls": self.state.get("calls", np.zeros(1)) + 1}
+        return values + self.state["calls"]
+
+    def die_once(self, values: np.ndarray, mark: str) -> np.ndarray:
+        if not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.count(values)
+
+    def die(self, values: np.ndarray) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fail(self) -> None:
+        raise ZeroDivisionError("a bug in a device half")
+
+
+@ray.remote(num_cpus=0)
+class CounterHost:
+    def __init__(self) -> None:
+        self.host = Host(Counter)
+
+    def ready(self) -> None: ...
+
+    @ray.method(num_returns=3)
+    def run(self, device: int, method: str, state: dict[str, Any], *args: Any) -> Any:
+        return self.host.run(device, method, state, *args)
+
+
+@pytest.fixture
+def make(cluster: None):
+    """A fleet of plain hosts; ended with the test."""
+    made = []
+
+    def fleet(hosts: int, **options: Any) -> RayFleet:
+        made.extend(CounterHost.options(**options).remote() for _ in range(hosts))
+        ray.get([host.ready.remote() for host in made])
+        return RayFleet(made)
+
+    yield fleet
+    for host in made:
+        ray.kill(host)
+
+
+VALUES = np.arange(3.0)
+
+
+def test_replies_states_and_ledger_equal_the_local_fleets(make) -> None:
+    fleets = make(2), LocalFleet(Host(Counter))
+    seen = []
+    for fleet in fleets:
+        shared = fleet.share(VALUES)
+        first = [fleet.submit(k, "count", shared) for k in (4, 1, 4)]
+        onward = fleet.submit(2, "count", first[1])
+        replies = fleet.collect([first[2], onward, first[0]])
+        ledger = fleet.settle()
+        states = {k: ray.get(s) if isinstance(s, ray.ObjectRef) else s for k, s in fleet.changed().items()}
+        seen.append(
+            (
+                [reply.tolist() for reply in replies],
+                ledger.transfers,
+                [(call.id, call.device, call.method) for call in ledger.calls],
+                {device: state["calls"].item() for device, state in states.items()},
+            )
+        )
+    assert seen[0] == seen[1]
+    assert seen[0][0] == [[2, 3, 4], [2, 3, 4], [1, 2, 3]]
+    assert seen[0][3] == {1: 1, 2: 1, 4: 2}
+
+
+def test_a_late_device_is_marked_and_keeps_its_old_state(make) -> None:
+    fleet = make(2)
+    futures = [fleet.submit(0, "count", VALUES, 30.0), fleet.submit(1, "count", VALUES)]
+    start = time.monotonic()
+    late, reply = fleet.collect(futures, deadline=3, quorum=0.5)
+    assert time.monotonic() - start < 10
+    assert late == Missing(0, "late")
+    assert reply.tolist() == [1, 2, 3]
+    assert [call.device for call in fleet.settle().calls] == [1]
+    assert list(fleet.changed()) == [1]
+
+
+def test_below_the_quorum_the_round_is_abandoned(make) -> None:
+    fleet = make(2)
+    futures = [fleet.submit(0, "count", VALUES, 30.0), fleet.submit(1, "count", VALUES)]
+    with pytest.raises(QuorumError, match="1 of 2 devices replied"):
+        fleet.collect(futures, deadline=3, quorum=0.6)
+
+
+def test_a_killed_hosts_calls_run_again_and_change_nothing(make, tmp_path) -> None:
+    """Ray restarts the host and repeats the call: same reply, same state as if nothing had happened."""
+    fleet = make(1, max_restarts=2, max_task_retries=2)
+    fleet.collect([fleet.submit(0, "count", VALUES)])
+    mark = str(tmp_path / "died")
+    (reply,) = fleet.collect([fleet.submit(0, "die_once", VALUES, mark)])
+    assert os.path.exists(mark)
+    assert reply.tolist() == [2, 3, 4]
+
+
+def test_a_host_lost_for_good_is_left_out_and_the_others_go_on(make) -> None:
+    fleet = make(2)
+    futures = [fleet.submit(0, "die", VALUES), fleet.submit(1, "count", VALUES)]
+    lost, reply = fleet.collect(futures, quorum=0.5)
+    assert lost == Missing(0, "lost")
+    assert reply.tolist() == [1, 2, 3]
+    fleet.settle()
+    again = fleet.collect([fleet.submit(k, "count", VALUES) for k in (0, 1, 2)])
+    assert [reply.tolist() for reply in again] == [[1, 2, 3], [2, 3, 4], [1, 2, 3]]
+
+
+def test_with_every_host_lost_there_is_one_clear_line(make) -> None:
+    fleet = make(1)
+    with pytest.raises(QuorumError):
+        fleet.collect([fleet.submit(0, "die", VALUES)], quorum=0.5)
+    with pytest.raises(CapacityError, match="every device host is lost; add nodes to the cluster and resume the run"):
+        fleet.submit(1, "count", VALUES)
+
+
+def test_a_bug_in_a_device_half_is_not_taken_for_a_lost_device(make) -> None:
+    fleet = make(1)
+    with pytest.raises(ZeroDivisionError, match="a bug in a device half"):
+        fleet.collect([fleet.submit(0, "fail")])
+
+
+def test_calls_go_to_the_host_with_the_least_outstanding_cost(make) -> None:
+    """One call of cost 3, then three of cost 1: the second host runs the three, so both work alike."""
+    fleet = make(2)
+    start = time.monotonic()
+    futures = [fleet.submit(0, "count", VALUES, 3.0, cost=3.0)]
+    futures += [fleet.submit(k, "count", VALUES, 1.0, cost=1.0) for k in (1, 2, 3)]
+    fleet.collect(futures)
+    assert time.monotonic() - start < 4.5

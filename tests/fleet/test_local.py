@@ -1,0 +1,65 @@
+"""The local fleet and its ledger, on devices small enough to count by hand."""
+
+import numpy as np
+
+from rayfed.fleet.host import Host
+from rayfed.fleet.ledger import Transfer
+from rayfed.fleet.local import LocalFleet
+from rayfed.seeding import SERVER
+
+
+class Adder:
+    """Keeps a running sum of what it is given and replies with it."""
+
+    def __init__(self, number: int, state: dict) -> None:
+        self.state = state
+
+    def add(self, values: np.ndarray) -> np.ndarray:
+        self.state = {"sum": self.state.get("sum", 0) + values}
+        return self.state["sum"]
+
+
+def fleet() -> LocalFleet:
+    return LocalFleet(Host(Adder))
+
+
+def test_each_call_sees_the_state_the_devices_last_call_left() -> None:
+    local = fleet()
+    ones = local.share(np.ones(2))
+    first, second = local.submit(3, "add", ones), local.submit(3, "add", ones)
+    other = local.submit(4, "add", ones)
+    replies = local.collect([second, other, first])
+    assert [reply.tolist() for reply in replies] == [[2, 2], [1, 1], [1, 1]]
+
+
+def test_restored_states_go_on_where_they_were() -> None:
+    local = fleet()
+    local.restore({3: {"sum": np.full(2, 10.0)}})
+    assert local.collect([local.submit(3, "add", np.ones(2))])[0].tolist() == [11, 11]
+
+
+def test_changed_gives_the_devices_since_last_time() -> None:
+    local = fleet()
+    for device in (5, 2):
+        local.submit(device, "add", np.ones(2))
+    assert list(local.changed()) == [2, 5]
+    assert local.changed() == {}
+
+
+def test_the_ledger_counts_links_by_hand() -> None:
+    """Server to 0 (16 bytes), 0 to 1 without the server (16), 1 to server (16); 0's reply is never collected."""
+    local = fleet()
+    first = local.submit(0, "add", local.share(np.ones(2)))
+    second = local.submit(1, "add", first)
+    local.collect([second])
+    ledger = local.settle()
+    assert ledger.transfers == [Transfer(0, SERVER, 0, 16), Transfer(1, 0, 1, 16), Transfer(1, 1, SERVER, 16)]
+    assert (ledger.bytes_down, ledger.bytes_across, ledger.bytes_up) == (16, 16, 16)
+    assert ledger.bytes_by_device() == {0: 32, 1: 32}
+    assert [call.device for call in ledger.calls] == [0, 1]
+
+
+def test_what_stays_on_the_server_crosses_no_link() -> None:
+    local = fleet()
+    local.collect([local.submit(SERVER, "add", local.share(np.ones(2)))])
+    assert local.settle().transfers == []

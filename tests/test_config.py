@@ -1,0 +1,125 @@
+"""The configuration, and the one line a user reads when it is wrong."""
+
+import pytest
+
+from rayfed.config import flatten, load, parse, with_overrides
+from rayfed.errors import UserError
+
+FEGAN = {"method": {"name": "fegan"}}
+
+
+def refused(tree: dict) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(tree)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("method", "bach", 3, "method.bach = 3: unknown key; did you mean method.batch?"),
+        ("devices", "cuont", 3, "devices.cuont = 3: unknown key; did you mean devices.count?"),
+        ("method", "batch", "x", "method.batch = 'x': must be a valid integer"),
+        ("method", "batch", 2.5, "method.batch = 2.5: must be a valid integer"),
+        ("method", "batch", True, "method.batch = True: must be a valid integer"),
+        ("method", "batch", 0, "method.batch = 0: must be greater than or equal to 1"),
+        ("method", "fraction", 1.5, "method.fraction = 1.5: must be less than or equal to 1"),
+        ("method", "sampling", "fair", "method.sampling = 'fair': must be 'balanced' or 'random'"),
+        ("model", "lr", float("nan"), "model.lr = nan: must be a finite number"),
+        ("model", "width", 32, "model.width = 32: lsgan has fixed widths; leave it out or use a dcgan"),
+        ("resources", "hosts", "x", "resources.hosts = 'x': must be a valid integer or 'auto'"),
+        ("evaluation", "extractor", "vgg", "evaluation.extractor = 'vgg': must be 'auto', 'inception', 'classifier'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(section: str, key: str, value: object, message: str) -> None:
+    assert refused(FEGAN | {section: FEGAN.get(section, {}) | {key: value}}).startswith(message)
+
+
+def test_an_unknown_section_lists_the_known_ones() -> None:
+    assert refused(FEGAN | {"zebra": 1}).startswith("zebra = 1: unknown key; known keys: data, devices, ")
+
+
+def test_an_unknown_method_lists_the_known_ones() -> None:
+    message = "method.name = 'gan': must be one of fegan, fl-vanilla, fedgan, centralized"
+    assert refused({"method": {"name": "gan"}}) == message
+
+
+def test_a_missing_method_is_named() -> None:
+    assert refused({}) == "method: missing"
+
+
+def test_a_section_must_be_a_section() -> None:
+    assert refused(FEGAN | {"devices": 3}) == "devices = 3: must be a section of `key: value` lines"
+
+
+def test_fewer_than_one_participant_is_refused_with_the_least_fraction() -> None:
+    message = refused({"method": {"name": "fegan", "fraction": 0.05}, "devices": {"count": 10}})
+    assert message == (
+        "method.fraction = 0.05: C*K = 0.05 * 10 = 0.5 devices a round is less than one; "
+        "with devices.count = 10 it must be at least 0.1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "what"),
+    [(1.5, "must be whole above 1"), (0.00005, "must be a multiple of 0.0001")],
+)
+def test_ray_cannot_give_these_fractions(gpus: float, what: str) -> None:
+    message = refused(FEGAN | {"resources": {"device_host": {"num_gpus": gpus}}})
+    assert message.startswith(f"resources.device_host.num_gpus = {gpus!r}: {what}")
+
+
+def test_centralized_has_no_wire() -> None:
+    message = refused({"method": {"name": "centralized"}, "wire": "int8"})
+    assert message == "wire = 'int8': centralized sends nothing over a wire; use float32"
+
+
+def test_linear_weights_have_no_sign_to_turn() -> None:
+    message = refused({"method": {"name": "fegan", "scheme": "linear", "sign": "opposite"}})
+    assert message == "method.sign = 'opposite': the linear scheme has no exponent to turn; use exp or dirac"
+
+
+@pytest.mark.parametrize(("fraction", "count", "participants"), [(0.025, 80, 2), (0.29, 100, 29), (0.1, 35, 3)])
+def test_participants_are_c_times_k_rounded_down(fraction: float, count: int, participants: int) -> None:
+    config = parse({"method": {"name": "fegan", "fraction": fraction}, "devices": {"count": count}})
+    assert config.participants == participants
+
+
+def test_overrides_reach_into_sections(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: fegan}\n")
+    config = load(path, ["devices.count=80", "method.sampling=random", "store.url=null"])
+    assert (config.devices.count, config.method.sampling, config.store.url) == (80, "random", None)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("devices.count", "'devices.count': an override is key=value, e.g. devices.count=80"),
+        ("seed.x=1", "seed.x: seed is a value, not a section"),
+        ("rounds=[", "'rounds=[': the value is not valid YAML; quote it"),
+    ],
+)
+def test_a_malformed_override_is_named(tmp_path, override: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: fegan}\nseed: 1\n")
+    with pytest.raises(UserError) as caught:
+        load(path, [override])
+    assert str(caught.value) == message
+
+
+def test_an_unreadable_file_is_named(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"missing\.yaml: cannot be read \(No such file or directory\)"):
+        load(tmp_path / "missing.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match=r"list\.yaml: must hold `key: value` lines, not list"):
+        load(tmp_path / "list.yaml")
+
+
+def test_a_configuration_survives_its_own_flat_form(tmp_path) -> None:
+    config = parse({"method": {"name": "fegan", "fraction": 0.3}, "devices": {"count": 20}})
+    flat = flatten(config)
+    assert flat["method.fraction"] == 0.3
+    assert flat["devices.count"] == 20
+    overrides = [f"{key}={'null' if value is None else value}" for key, value in flat.items()]
+    assert with_overrides(config, overrides) == config

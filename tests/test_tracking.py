@@ -1,0 +1,264 @@
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from rayfed import config
+from rayfed.errors import UserError
+from rayfed.tracking import NoTracker, Tracker
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    """A SQLite store that has been through MLflow's migrations, which take seconds."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/new/mlflow.db"
+    MlflowClient(uri).search_experiments()
+    return uri
+
+
+@pytest.fixture(autouse=True)
+def _no_uri_in_the_environment(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def track(uri, tmp_path, experiment="rayfed", **arguments):
+    """A tracker whose URI comes from the config."""
+    fields = {"run_name": "r", "params": {}, "tags": {}} | arguments
+    section = config.Tracking(uri=uri, experiment=experiment)
+    return Tracker(section, "sqlite:////dev/null/never.db", str(tmp_path / "artifacts"), **fields)
+
+
+def steps(client, run_id, name):
+    return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, name)]
+
+
+def test_a_run_reads_back_through_a_fresh_client(uri, tmp_path):
+    params = {"method.name": "fegan", "rounds": 3, "long": "x" * 20_000}
+    tracker = track(uri, tmp_path, params=params, tags={"host": "a", "long": "y" * 20_000})
+    for round in range(3):
+        tracker.log(round, {"loss_g": 1 / (round + 1), "kl_seen": np.float32(0.5)})
+    (tmp_path / "note.txt").write_text("one")
+    PIL.Image.new("L", (4, 2), 7).save(tmp_path / "grid.png")
+    tracker.log_file(tmp_path / "note.txt", "notes")
+    tracker.log_image("samples", tmp_path / "grid.png", step=2)
+    tracker.set_tag("extractor", "classifier")
+    assert tracker.close("FINISHED") is None
+
+    client = MlflowClient(uri)
+    run = client.get_run(tracker.run_id)
+    assert (run.info.status, run.info.run_name, run.info.experiment_id) == ("FINISHED", "r", tracker.experiment_id)
+    assert run.data.params["method.name"] == "fegan"
+    assert "x" * 400 in run.data.params["long"]
+    assert run.data.tags["host"] == "a"
+    assert steps(client, run.info.run_id, "loss_g") == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+    assert steps(client, run.info.run_id, "kl_seen") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert run.info.artifact_uri.startswith((tmp_path / "artifacts").as_uri())
+    assert tracker.look().endswith(f"mlflow ui --backend-store-uri {uri}")
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert (folder / "notes" / "note.txt").read_text() == "one"
+    assert run.data.tags["extractor"] == "classifier"
+    [image] = (folder / "images").glob("samples*step*2*.png")
+    assert PIL.Image.open(image).getpixel((3, 1)) == (7, 7, 7)
+
+
+def test_metrics_that_are_not_finite_do_not_fail_the_run(uri, tmp_path):
+    tracker = track(uri, tmp_path)
+    tracker.log(0, {"a": math.nan, "b": math.inf, "c": 1.0})
+    assert tracker.close("FAILED") is None
+    run = MlflowClient(uri).get_run(tracker.run_id)
+    assert run.info.status == "FAILED"
+    assert math.isnan(run.data.metrics["a"])
+    assert run.data.metrics["b"] > 1e308
+    assert run.data.metrics["c"] == 1.0
+
+
+def test_a_continued_run_keeps_its_steps_once(uri, tmp_path):
+    first = track(uri, tmp_path, params={"rounds": 3})
+    first.log(0, {"fid": 9.0})
+    first.log(1, {"fid": 8.0})
+    assert first.close("KILLED") is None
+    second = track(uri, tmp_path, params={"rounds": 5}, run_id=first.run_id)
+    client = MlflowClient(uri)
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+    for step in range(3):
+        second.log(step, {"fid": 9.0 - step})
+    assert second.close("FINISHED") is None
+    assert (second.run_id, second.experiment_id) == (first.run_id, first.experiment_id)
+    assert steps(client, first.run_id, "fid") == [(0, 9.0), (1, 8.0), (2, 7.0)]
+
+
+def test_what_mlflow_refuses_is_told_and_takes_nothing_with_it(uri, tmp_path):
+    tracker = track(uri, tmp_path)
+    tracker.log(0, {"good": 1.0, "no=good": 2.0})
+    tracker.log_file(tmp_path / "missing.png")
+    line = tracker.close("FINISHED")
+    assert "1 metrics, 1 files" in line
+    assert "\n" not in line
+    run = MlflowClient(uri).get_run(tracker.run_id)
+    assert (run.data.metrics, run.info.status) == ({"good": 1.0}, "FINISHED")
+
+
+def test_the_uri_is_the_configs_else_the_environments_else_the_default(uri, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    tracker = Tracker(config.Tracking(), "sqlite:////dev/null/x.db", str(tmp_path), "r", {}, {})
+    assert tracker.uri == uri
+    tracker.close("FINISHED")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    tracker = Tracker(config.Tracking(), uri, str(tmp_path), "r", {}, {})
+    assert tracker.uri == uri
+    tracker.close("FINISHED")
+
+
+@pytest.mark.parametrize("bad", ["http://127.0.0.1:9", "sqlite:////dev/null/x.db", "nonsense://u:secret@x", "text"])
+def test_a_uri_that_cannot_be_used_is_one_line_at_once(bad, tmp_path):
+    (tmp_path / "text.db").write_text("not a database" * 100)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"^tracking\.uri = .*cannot be used") as caught:
+        track(f"sqlite:///{tmp_path}/text.db" if bad == "text" else bad, tmp_path)
+    assert time.monotonic() - start < 5
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_run_is_one_line(uri, tmp_path):
+    with pytest.raises(UserError, match="not found"):
+        track(uri, tmp_path, run_id="0" * 32)
+
+
+class Generator(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Linear(5, 12), torch.nn.BatchNorm1d(12), torch.nn.Tanh())
+
+    def forward(self, z):
+        return self.body(z).view(-1, 3, 2, 2)
+
+
+def test_a_logged_generator_makes_any_number_of_images(uri, tmp_path):
+    generator = Generator()
+    z = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
+    expected = generator.eval()(torch.from_numpy(z)).detach().numpy()
+    generator.train()
+    tracker = track(uri, tmp_path, experiment="generators")
+    tracker.log_generator(generator, latent=5)
+    with torch.no_grad():
+        generator.body[0].weight.zero_()  # what happens after the call must not be seen
+    assert tracker.close("FINISHED") is None
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert generator.training
+
+    [model] = MlflowClient(uri).search_logged_models([tracker.experiment_id])
+    assert (model.name, model.source_run_id) == ("generator", tracker.run_id)
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(model.model_uri)
+    finally:
+        mlflow.set_tracking_uri(None)
+    for n in (1, 3, 7):
+        np.testing.assert_allclose(loaded.predict(z[:n]), expected[:n], atol=1e-6)
+
+
+QUIET_RUN = """
+import sys, torch
+from rayfed import config
+from rayfed.tracking import Tracker
+tracker = Tracker(config.Tracking(), sys.argv[1], sys.argv[2], "r", {"long": "x" * 9000}, {})
+tracker.log(0, {"a": 1.0})
+tracker.log_generator(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Unflatten(1, (1, 2, 2))), 3)
+assert tracker.close("FINISHED") is None
+"""
+
+
+def test_a_first_run_prints_nothing(tmp_path):
+    command = [sys.executable, "-c", QUIET_RUN, f"sqlite:///{tmp_path}/first.db", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start_server(uri, port, tmp_path):
+    """A real tracking server, in a process group of its own; returns when it answers."""
+    command = [Path(sys.executable).with_name("mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", str(tmp_path / "served")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log = (tmp_path / "server.log").open("a")
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+            return server
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError((tmp_path / "server.log").read_text())
+
+
+def kill(server):
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def test_a_server_that_goes_away_loses_nothing_and_stalls_nobody(uri, port, tmp_path):
+    server = start_server(uri, port, tmp_path)
+    try:
+        tracker = track(f"http://127.0.0.1:{port}", tmp_path, experiment="served")
+        for step in range(50):
+            tracker.log(step, {"loss": float(step), "nan": math.nan})
+        kill(server)
+        start = time.monotonic()
+        for step in range(50, 2100):
+            tracker.log(step, {"loss": float(step)})
+        assert time.monotonic() - start < 2.05  # 1 ms a call
+        (tmp_path / "note.txt").write_text("sent later")
+        tracker.log_file(tmp_path / "note.txt")
+        time.sleep(1)
+        server = start_server(uri, port, tmp_path)
+        assert tracker.close("FINISHED") is None
+    finally:
+        kill(server)
+    client = MlflowClient(uri)
+    assert steps(client, tracker.run_id, "loss") == [(step, float(step)) for step in range(2100)]
+    assert [step for step, _ in steps(client, tracker.run_id, "nan")] == list(range(50))
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+    assert tracker.look() == f"http://127.0.0.1:{port}/#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
+    [note] = (tmp_path / "served").rglob("note.txt")
+    assert note.read_text() == "sent later"
+
+
+def test_a_server_that_stays_away_is_told_in_one_line_in_time(uri, port, tmp_path):
+    server = start_server(uri, port, tmp_path)
+    try:
+        tracker = track(f"http://127.0.0.1:{port}", tmp_path, experiment="served")
+    finally:
+        kill(server)
+    tracker.log(0, {"a": 1.0, "b": 2.0})
+    start = time.monotonic()
+    line = tracker.close("KILLED", timeout_s=1)
+    assert time.monotonic() - start < 2
+    assert line.startswith(f"MLflow at http://127.0.0.1:{port}: could not send 2 metrics, 1 status (")
+    assert "\n" not in line
+
+
+def test_no_tracker_takes_every_call():
+    tracker, calls = NoTracker(), [name for name in vars(Tracker) if not name.startswith("_")]
+    assert calls == ["log", "log_file", "log_image", "set_tag", "log_generator", "close", "look"]
+    assert [name for name in calls if not callable(getattr(tracker, name))] == []
+    assert tracker.close("FINISHED") is None
+    assert tracker.run_id is None

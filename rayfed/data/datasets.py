@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from torchvision.datasets import MNIST, FashionMNIST
-
-from rayfed.data import imagefolder, sources
+from rayfed.data import imagefolder, images, shipped
 from rayfed.data.images import Images, Labels, Splits, resize
 from rayfed.errors import UserError
 
@@ -52,27 +50,27 @@ class Source:
     read: Callable[[str | None, int | None], Splits]
 
 
+def _torchvision(reader: str) -> Callable[[str | None, int | None], Splits]:
+    """A reader of `rayfed.data.sources`, imported when it is called: torchvision takes seconds and 150 MB."""
+
+    def read(root: str | None, size: int | None) -> Splits:
+        from rayfed.data import sources
+
+        splits: Splits = getattr(sources, reader)(root, size)
+        return splits
+
+    return read
+
+
 SOURCES = {
     "fashion-mnist-6k": Source(
         "6,000 / 1,000 of Fashion-MNIST, 28x28x1, 10 balanced classes; comes with rayfed",
-        lambda root, size: sources.fashion_mnist_6k(),
+        lambda root, size: shipped.fashion_mnist_6k(),
     ),
-    "fashion-mnist": Source(
-        "60,000 / 10,000 images of clothes, 28x28x1, 10 classes",
-        lambda root, size: sources.mnist_like(FashionMNIST, root, sources.DEBIAN_FASHION_MNIST),
-    ),
-    "mnist": Source(
-        "60,000 / 10,000 handwritten digits, 28x28x1, 10 classes",
-        lambda root, size: sources.mnist_like(MNIST, root),
-    ),
-    "cifar10": Source(
-        "50,000 / 10,000 photographs, 32x32x3, 10 classes",
-        lambda root, size: sources.cifar10(root),
-    ),
-    "celeba": Source(
-        "162,770 / 19,962 faces, 178x218x3, 4 classes: Male x Smiling",
-        lambda root, size: sources.celeba(root, _needed(size, "celeba")),
-    ),
+    "fashion-mnist": Source("60,000 / 10,000 images of clothes, 28x28x1, 10 classes", _torchvision("fashion_mnist")),
+    "mnist": Source("60,000 / 10,000 handwritten digits, 28x28x1, 10 classes", _torchvision("mnist")),
+    "cifar10": Source("50,000 / 10,000 photographs, 32x32x3, 10 classes", _torchvision("cifar10")),
+    "celeba": Source("162,770 / 19,962 faces, 178x218x3, 4 classes: Male x Smiling", _torchvision("celeba")),
 }
 
 
@@ -84,7 +82,7 @@ def load(name: str, root: str | None = None, size: int | None = None) -> Dataset
     that are missing and cannot be downloaded, and for files that are not what they should be.
     """
     if name.startswith(FOLDER):
-        splits = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), _needed(size, name))
+        splits = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), images.needed(size, name))
     elif name in SOURCES:
         splits = SOURCES[name].read(root, size)
     else:
@@ -102,9 +100,3 @@ def describe() -> list[tuple[str, str]]:
     known = [(name, source.description) for name, source in SOURCES.items()]
     folder = "your images: PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* (a tenth held out)"
     return [*known, (f"{FOLDER}PATH", folder)]
-
-
-def _needed(size: int | None, name: str) -> int:
-    if size is None:
-        raise UserError(f"data.name = {name!r}: its images have no size of their own; give one, in pixels")
-    return size

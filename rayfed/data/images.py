@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
-from torchvision.transforms import functional
+from PIL import Image, ImageOps
+
+from rayfed.errors import UserError
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -36,11 +37,17 @@ def resize(images: Images, size: int) -> Images:
 def stack(images: Iterable[Image.Image], count: int, mode: str, size: int) -> Images:
     """Fit `count` images into one uint8 array [count, C, size, size].
 
-    The shorter side is resized to `size` pixels (bilinear), then the centre square is cut out. `mode` is Pillow's,
-    "L" (C = 1) or "RGB" (C = 3).
+    Of each the centre square is taken and resized (bilinear). `mode` is Pillow's, "L" (C = 1) or "RGB" (C = 3).
     """
     stacked = np.empty((count, len(mode), size, size), dtype=np.uint8)
     for row, image in zip(stacked, images, strict=True):
-        square = functional.center_crop(functional.resize(image.convert(mode), [size]), [size])
+        square = ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BILINEAR)
         row[:] = np.asarray(square).reshape(size, size, len(mode)).transpose(2, 0, 1)
     return stacked
+
+
+def needed(size: int | None, name: str) -> int:
+    """The size that a data set without a size of its own needs; raises UserError when there is none."""
+    if size is None:
+        raise UserError(f"data.name = {name!r}: its images have no size of their own; give one, in pixels")
+    return size

@@ -1,4 +1,7 @@
-"""Readers of the data sets that have a name. Each returns `Splits` as they lie on disk, or raises UserError."""
+"""Readers of the whole data sets, by torchvision; each takes (root, size).
+
+They return `Splits` as they lie on disk, or raise UserError.
+"""
 
 import gzip
 import struct
@@ -12,12 +15,10 @@ import numpy.typing as npt
 from platformdirs import user_cache_dir
 from torchvision.datasets import CIFAR10, MNIST, CelebA, FashionMNIST
 
-from rayfed.data.images import Images, Labels, Splits, stack
+from rayfed.data.images import Images, Labels, Splits, needed, stack
 from rayfed.errors import UserError
 
 T = TypeVar("T")
-
-SHIPPED = Path(__file__).parent / "assets" / "fashion_mnist_6k.npz"
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the idx files."""
@@ -30,10 +31,14 @@ IDX_FILES = (
 )
 
 
-def fashion_mnist_6k() -> Splits:
-    """The shipped class-balanced subset, 6,000 / 1,000 images of 28x28x1 (see assets/README.md)."""
-    with np.load(SHIPPED) as arrays:
-        return Splits(**arrays, classes=tuple(FashionMNIST.classes))
+def fashion_mnist(root: str | None, size: int | None) -> Splits:
+    """Fashion-MNIST; without a root, Debian's copy comes before the cache folder."""
+    return mnist_like(FashionMNIST, root, DEBIAN_FASHION_MNIST)
+
+
+def mnist(root: str | None, size: int | None) -> Splits:
+    """MNIST."""
+    return mnist_like(MNIST, root)
 
 
 def mnist_like(kind: type[MNIST], root: str | None, system: Path | None = None) -> Splits:
@@ -56,7 +61,7 @@ def mnist_like(kind: type[MNIST], root: str | None, system: Path | None = None) 
     return _read_mnist(folder, tuple(kind.classes))
 
 
-def cifar10(root: str | None) -> Splits:
+def cifar10(root: str | None, size: int | None) -> Splits:
     """CIFAR-10, 50,000 / 10,000 images of 32x32x3, from ROOT/cifar-10-batches-py."""
     base = _base(root)
     train, test = _fetch(
@@ -71,12 +76,12 @@ def cifar10(root: str | None) -> Splits:
     return Splits(*arrays(train), *arrays(test), classes=tuple(train.classes))
 
 
-def celeba(root: str | None, size: int) -> Splits:
+def celeba(root: str | None, size: int | None) -> Splits:
     """CelebA, aligned, 162,770 / 19,962 faces of 178x218x3 fitted to `size`, from ROOT/celeba.
 
     The class of a face is 2 * Male + Smiling, two of its attributes.
     """
-    base = _base(root)
+    side, base = needed(size, "celeba"), _base(root)
     train, test = _fetch(
         f"CelebA cannot be read from {base / CelebA.base_folder}",
         f"put its attribute files and the folder img_align_celeba into {base / CelebA.base_folder}",
@@ -86,7 +91,7 @@ def celeba(root: str | None, size: int) -> Splits:
     def arrays(split: CelebA) -> tuple[Images, Labels]:
         male, smiling = (split.attr[:, split.attr_names.index(name)].numpy() for name in ("Male", "Smiling"))
         faces = (split[i][0] for i in range(len(split)))
-        return stack(faces, len(split), "RGB", size), (2 * male + smiling).astype(np.int64)
+        return stack(faces, len(split), "RGB", side), (2 * male + smiling).astype(np.int64)
 
     return Splits(*arrays(train), *arrays(test), classes=("woman", "smiling woman", "man", "smiling man"))
 

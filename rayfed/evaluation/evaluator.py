@@ -13,7 +13,7 @@ from rayfed.evaluation import cache
 from rayfed.evaluation.classifier import ClassifierExtractor
 from rayfed.evaluation.extractor import Extractor
 from rayfed.evaluation.fid import Statistics, frechet_distance, statistics
-from rayfed.evaluation.inception import ENV, InceptionExtractor, download_weights, find_weights, hub_path, load
+from rayfed.evaluation.weights import ENV, download_weights, find_weights, hub_path
 
 
 def check(config: Evaluation) -> str | None:
@@ -24,6 +24,8 @@ def check(config: Evaluation) -> str | None:
     if config.extractor == "classifier":
         return None
     if path := find_weights(config.weights):
+        from rayfed.evaluation.inception import load
+
         load(path)
     elif config.extractor != "auto":
         download_weights()
@@ -62,6 +64,8 @@ class Evaluator:
         self._shape = test_images.shape[1:]
         chosen: list[Extractor] = []
         if config.extractor in ("inception", "both") or (config.extractor == "auto" and find_weights(config.weights)):
+            from rayfed.evaluation.inception import InceptionExtractor
+
             chosen.append(InceptionExtractor(config.weights, device))
         if config.extractor != "inception":
             chosen.append(ClassifierExtractor.train_or_load(train_images, train_labels, dataset_key, cache_dir, device))

@@ -1,8 +1,6 @@
 """FID's own feature space: the pool3 layer of the Inception network that pytorch-fid carries over from TensorFlow."""
 
 import hashlib
-import os
-from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -22,8 +20,8 @@ from torchvision.models import inception_v3
 
 from rayfed.errors import UserError
 from rayfed.evaluation.extractor import extract
+from rayfed.evaluation.weights import download_weights, find_weights
 
-ENV = "RAYFED_FID_WEIGHTS"
 BATCH = 50
 
 
@@ -77,36 +75,3 @@ def load(path: Path) -> nn.Module:
         raise UserError(f"{path}: not the Inception weights of pytorch-fid; they are at {FID_WEIGHTS_URL}") from None
     network.fc = nn.Identity()
     return network.eval()
-
-
-def find_weights(configured: str | None) -> Path | None:
-    """The weights on this machine: `configured`, else RAYFED_FID_WEIGHTS, else pytorch-fid's download, else none.
-
-    Raises UserError when one of the first two is given and is not a file.
-    """
-    for setting, given in (("evaluation.weights", configured), (ENV, os.environ.get(ENV))):
-        if given:
-            path = Path(given).expanduser()
-            if not path.is_file():
-                raise UserError(f"{setting} = {given}: no such file; it must be pytorch-fid's {hub_path().name}")
-            return path
-    return hub_path() if hub_path().is_file() else None
-
-
-def hub_path() -> Path:
-    """Where torch hub, and so pytorch-fid, keeps its download."""
-    return Path(torch.hub.get_dir(), "checkpoints", FID_WEIGHTS_URL.rpartition("/")[2])
-
-
-def download_weights() -> Path:
-    """Fetch pytorch-fid's weights to where it keeps them itself; raises UserError when they cannot be had."""
-    path = hub_path()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(FID_WEIGHTS_URL, str(path), progress=False)
-    except (OSError, HTTPException) as error:
-        raise UserError(
-            f"no Inception weights: evaluation.weights and {ENV} are not set, {path} does not exist, "
-            f"and {FID_WEIGHTS_URL} cannot be downloaded ({error})"
-        ) from None
-    return path

@@ -51,7 +51,7 @@ class Codec:
             limit = np.finfo(np.float16).max
             return Packed(np.clip(flat, -limit, limit).astype(np.float16), none)
         peaks = np.maximum.reduceat(np.abs(flat), self._starts())
-        scales = np.where(peaks > 0, peaks / np.float32(127), np.float32(1)).astype(np.float32)
+        scales = np.maximum(peaks / np.float32(127), np.finfo(np.float32).tiny)
         codes = np.rint(flat / np.repeat(scales, self.tensors))
         return Packed(np.clip(codes, -127, 127).astype(np.int8), scales)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rayfed.fleet.host import Host
+from rayfed.fleet.host import Host, Receipt
 from rayfed.fleet.ledger import Call, Ledger
 from rayfed.fleet.protocol import Arrays, Future, Handle, sources
 
@@ -15,7 +15,7 @@ class LocalFleet:
         self._host = host
         self._states: dict[int, Arrays] = {}
         self._changed: set[int] = set()
-        self._open: list[Future] = []
+        self._done: dict[int, tuple[Future, Any, Receipt]] = {}
         self._collected: set[int] = set()
         self._calls = 0
 
@@ -23,28 +23,32 @@ class LocalFleet:
         return Handle(payload)
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
-        values = [arg.ref if isinstance(arg, Handle | Future) else arg for arg in args]
         before = self._states.get(device, {})
-        reply, state, receipt = self._host.run(device, method, before, *values)
+        reply, state, receipt = self._host.run(device, method, before, *map(self._value, args))
+        future = Future(self._calls, device, method, sources(args))
+        self._calls += 1
         self._states[device] = state
         self._changed.add(device)
-        self._open.append(Future(self._calls, device, method, sources(args), reply, state, before, receipt))
-        self._calls += 1
-        return self._open[-1]
+        self._done[future.call] = future, reply, receipt
+        return future
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
         self._collected.update(future.call for future in futures)
-        return [future.ref for future in futures]
+        return [self._value(future) for future in futures]
 
     def settle(self) -> Ledger:
         ledger = Ledger()
-        for future in self._open:
-            receipt = future.receipt
+        for future, _, receipt in self._done.values():
             call = Call(future.call, future.device, future.method, receipt.seconds)
             collected = receipt.output if future.call in self._collected else 0
             ledger.enter(call, future.sources, receipt.inputs, collected)
-        self._open, self._collected = [], set()
+        self._done, self._collected = {}, set()
         return ledger
+
+    def _value(self, arg: Any) -> Any:
+        if isinstance(arg, Future):
+            return self._done[arg.call][1]
+        return arg.ref if isinstance(arg, Handle) else arg
 
     def changed(self) -> dict[int, Arrays]:
         changed, self._changed = self._changed, set()

@@ -20,20 +20,12 @@ class Handle:
 
 @dataclass(frozen=True)
 class Future:
-    """A reply that a device will give.
-
-    `sources` are the nodes its arguments come from; `ref`, `state`, `before` (the state it started from) and
-    `receipt` are the fleet's own.
-    """
+    """A reply that a device will give; `sources` are the nodes its call's arguments come from."""
 
     call: int
     device: int
     method: str
     sources: tuple[int, ...]
-    ref: Any
-    state: Any
-    before: Any
-    receipt: Any
 
 
 def sources(args: Sequence[Any]) -> tuple[int, ...]:
@@ -60,7 +52,7 @@ class Fleet(Protocol):
         """Hand a payload over once, for any number of `submit`s to name."""
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
-        """Run `method` of a device's half; never blocks.
+        """Have `method` of a device's half run, at once or when a reply is asked for.
 
         An argument may be a Handle or another call's Future: a Future's reply goes from device to device without
         passing the server. `cost` (any unit) only helps to spread calls over hosts.

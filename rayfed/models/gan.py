@@ -1,6 +1,7 @@
 """One generator against one discriminator on one processor: the training step that every method builds on."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,12 +46,16 @@ class GAN:
         )
         self.loss = LOSSES[config.loss or architecture.loss]
         self.bf16 = config.precision == "bf16"
-        betas = (config.beta1, config.beta2)
-        self.optimizers = {
-            name: torch.optim.Adam(network.parameters(), config.lr, betas, fused=True)
+        self.config = config
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Adam]:
+        """Made when training asks for them: torch's first optimizer takes a second and 150 MB."""
+        config = self.config
+        return {
+            name: torch.optim.Adam(network.parameters(), config.lr, (config.beta1, config.beta2), fused=True)
             for name, network in self.networks.items()
         }
-        self.load_moments(None)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -89,16 +94,16 @@ class GAN:
     def load_moments(self, moments: Mapping[str, np.ndarray] | None) -> None:
         """Load what `moments()` gave; None starts afresh."""
         for name, optimizer in self.optimizers.items():
-            if moments is None:
+            if moments is None or not optimizer.state:
                 for parameter in self.networks[name].parameters():
                     optimizer.state[parameter] = {
                         "step": torch.zeros((), device=self.device),
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": torch.zeros_like(parameter),
                     }
-                continue
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                flat.unflatten(moments[f"{name}.{key}"], [state[key] for state in optimizer.state.values()])
+            if moments is not None:
+                for key in ("step", "exp_avg", "exp_avg_sq"):
+                    flat.unflatten(moments[f"{name}.{key}"], [state[key] for state in optimizer.state.values()])
 
     def train(self, batches: Iterable[np.ndarray], seed: int) -> tuple[float, float]:
         """One step of G and of D per uint8 batch [B, C, H, W]; the mean losses (G, D).

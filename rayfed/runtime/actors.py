@@ -10,6 +10,7 @@ import numpy as np
 import ray
 
 from rayfed.config import Role, RunConfig
+from rayfed.runtime.batch import Slot, run_batch
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import SamplerState
 from rayfed.scheduling.scheduler import Scheduler as Registry
@@ -18,9 +19,9 @@ RESTARTS = 3
 """How often Ray restarts a dead device host or evaluator and runs its calls again, before they count as lost."""
 
 
-def start(actor: Any, role: Role, *args: Any) -> Any:
+def start(actor: Any, role: Role, *args: Any, name: str | None = None) -> Any:
     """Start an actor with its role's resource annotations."""
-    options = {"num_cpus": role.num_cpus, "num_gpus": role.num_gpus, "memory": role.memory or None}
+    options = {"num_cpus": role.num_cpus, "num_gpus": role.num_gpus, "memory": role.memory or None, "name": name}
     return actor.options(**options).remote(*args)
 
 
@@ -36,33 +37,38 @@ def _processor(role: Role) -> str:
 class DeviceHost:
     """Runs device halves; its images are the object store's own memory, shared by all hosts of a node."""
 
-    def __init__(self, config: RunConfig, data: list[Any]) -> None:
-        """`data`: references to the images [N, C, H, W] and to each device's indices, in a list: fetched here."""
+    def __init__(self, config: RunConfig, scheduler: str) -> None:
+        """The scheduler, by its actor's name, says where the data is; a restarted host asks again."""
         from rayfed.algorithms import device_builder
         from rayfed.fleet.host import Host
 
-        images, parts = ray.get(data)
+        images, parts = ray.get(ray.get(ray.get_actor(scheduler).data.remote()))
         processor = _processor(config.resources.device_host)
         self.host = Host(device_builder(config, images, parts, processor))
 
     def ready(self) -> None:
         """Answers once the host is up."""
 
-    @ray.method(num_returns=3)
-    def run(self, device: int, method: str, state: dict[str, Any], *args: Any) -> tuple[Any, Any, Any]:
-        """One call on one device: its reply, its new state, the receipt."""
-        return self.host.run(device, method, state, *args)
+    def run(self, slots: list[Slot], *values: Any) -> tuple[Any, ...]:
+        """See `run_batch`; `values` are what the slots' Picks name."""
+        return run_batch(self.host, slots, values)
 
 
 @ray.remote
 class Scheduler:
-    """The registry of devices as an actor."""
+    """The registry of devices as an actor; it knows where their data is, and never looks at it."""
 
-    def __init__(self, config: RunConfig, counts: np.ndarray) -> None:
+    def __init__(self, config: RunConfig, counts: np.ndarray, data: list[Any]) -> None:
+        """`data`: references to the images [N, C, H, W] and to each device's indices."""
         self.registry = Registry(config, counts)
+        self.references = data
 
     def ready(self) -> None:
         """Answers once the scheduler is up."""
+
+    def data(self) -> list[Any]:
+        """References to the images and to each device's indices."""
+        return self.references
 
     def call(self, method: str, *args: Any) -> Any:
         """One method of `rayfed.scheduling.scheduler.Scheduler`."""
@@ -116,13 +122,14 @@ class Evaluator:
     """Judges generators beside the training."""
 
     def __init__(
-        self, config: RunConfig, images: list[Any], labels: np.ndarray, test_images: np.ndarray, dataset_key: str
+        self, config: RunConfig, scheduler: str, labels: np.ndarray, test_images: np.ndarray, dataset_key: str
     ) -> None:
-        """`images`: a reference to the training images, in a list: fetched here."""
+        """The scheduler, by its actor's name, says where the training images are."""
         from rayfed.runtime.judge import Judge
 
         processor = _processor(config.resources.evaluator)
-        self.judge = Judge(config, ray.get(images[0]), labels, test_images, dataset_key, processor)
+        images, _ = ray.get(ray.get_actor(scheduler).data.remote())
+        self.judge = Judge(config, ray.get(images), labels, test_images, dataset_key, processor)
 
     def about(self) -> Any:
         """See `Judge.about`."""

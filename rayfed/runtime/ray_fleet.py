@@ -1,11 +1,13 @@
 """The fleet in Ray actors, each hosting many devices.
 
 A device's state lives in the object store between its calls, not in an actor: any host can run any device, a
-killed host loses nothing, and a call that Ray retries elsewhere gives the same reply. Models are put into the
-store once per round and read there without a copy.
+killed host loses nothing, and a call that Ray repeats elsewhere gives the same reply. Models are put into the
+store once per round and read there without a copy. Calls wait until someone asks for a reply and then travel in a
+few batches per host, since every object and every actor call costs Ray about a millisecond.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,73 +16,75 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, R
 from rayfed.errors import CapacityError
 from rayfed.fleet.ledger import Call, Ledger
 from rayfed.fleet.protocol import Arrays, Future, Handle, Missing, QuorumError, sources
+from rayfed.runtime.batch import Pick, Slot
 
 LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
 """How Ray says that the host, or what it computed, is gone for good."""
 
+BATCHES = 2
+"""Per host and `collect`: few enough to be cheap, enough for replies to arrive while others are computed."""
+
+
+@dataclass
+class _Sent:
+    """Where a dispatched call's reply and receipt will be, and what its device goes back to if it is lost."""
+
+    future: Future
+    host: Any
+    replies: Any
+    receipts: Any
+    index: int
+    before: Any
+    collected: bool = False
+
 
 class RayFleet:
-    """Spreads calls over DeviceHost actors by outstanding cost."""
+    """Spreads calls over DeviceHost actors by their cost."""
 
     def __init__(self, hosts: Sequence[Any]) -> None:
         self._hosts = list(hosts)
-        self._busy = [0.0] * len(self._hosts)
-        self._placed: dict[int, Any] = {}
         self._states: dict[int, Any] = {}
         self._changed: set[int] = set()
-        self._open: dict[int, Future] = {}
-        self._collected: set[int] = set()
+        self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
+        self._sent: dict[int, _Sent] = {}
         self._calls = 0
 
     def share(self, payload: Any) -> Handle:
         return Handle(ray.put(payload))
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
-        if not self._hosts:
-            raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
-        values = [arg.ref if isinstance(arg, Handle | Future) else arg for arg in args]
-        before = self._states.get(device, {})
-        slot = min(range(len(self._hosts)), key=self._busy.__getitem__)
-        self._busy[slot] += cost
-        host = self._hosts[slot]
-        ref, state, receipt = host.run.remote(device, method, before, *values)
-        future = Future(self._calls, device, method, sources(args), ref, state, before, receipt)
+        waiting = {future.call for future, _, _ in self._queue}
+        needed = {arg.call for arg in args if isinstance(arg, Future)}
+        if needed & waiting or device in {future.device for future, _, _ in self._queue}:
+            self._dispatch(BATCHES)
+        future = Future(self._calls, device, method, sources(args))
         self._calls += 1
-        self._placed[future.call] = host
-        self._states[device] = state
-        self._changed.add(device)
-        self._open[future.call] = future
+        self._queue.append((future, args, cost))
         return future
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
-        refs = [future.ref for future in futures]
-        late = set(ray.wait(refs, num_returns=len(refs), timeout=deadline)[1])
-        replies = self._get_all([future for future in futures if future.ref not in late])
-        result = [replies.get(future.call, Missing(future.device, "late")) for future in futures]
-        arrived = 0
-        for future, reply in zip(futures, result, strict=True):
-            if isinstance(reply, Missing):
-                self._drop(future, lost=reply.reason == "lost")
-            else:
-                arrived += 1
-                self._collected.add(future.call)
-        if arrived < quorum * len(futures):
-            raise QuorumError(f"{arrived} of {len(futures)} devices replied")
-        return result
+        self._dispatch(BATCHES if deadline is None else len(futures))
+        batches = list({self._sent[future.call].replies: None for future in futures})
+        late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1])
+        arrived = self._fetch([batch for batch in batches if batch not in late])
+        replies = [self._reply(future, arrived, late) for future in futures]
+        count = sum(not isinstance(reply, Missing) for reply in replies)
+        if count < quorum * len(futures):
+            raise QuorumError(f"{count} of {len(futures)} devices replied")
+        return replies
 
     def settle(self) -> Ledger:
+        self._dispatch(BATCHES)
+        receipts = self._fetch(list({sent.receipts: None for sent in self._sent.values()}))
         ledger = Ledger()
-        receipts = self._get_all(list(self._open.values()), "receipt")
-        for call, future in self._open.items():
-            receipt = receipts[call]
-            if isinstance(receipt, Missing):
-                self._drop_state(future)
+        for sent in self._sent.values():
+            if sent.receipts not in receipts:
+                self._revert(sent)
                 continue
-            collected = receipt.output if call in self._collected else 0
-            entry = Call(call, future.device, future.method, receipt.seconds)
-            ledger.enter(entry, future.sources, receipt.inputs, collected)
-        self._open, self._collected, self._placed = {}, set(), {}
-        self._busy = [0.0] * len(self._hosts)
+            receipt, future = receipts[sent.receipts][sent.index], sent.future
+            call = Call(future.call, future.device, future.method, receipt.seconds)
+            ledger.enter(call, future.sources, receipt.inputs, receipt.output if sent.collected else 0)
+        self._sent = {}
         return ledger
 
     def changed(self) -> dict[int, Any]:
@@ -90,32 +94,78 @@ class RayFleet:
     def restore(self, states: dict[int, Arrays]) -> None:
         self._states.update({device: ray.put(state) for device, state in states.items()})
 
-    def _get_all(self, futures: Sequence[Future], what: str = "ref") -> dict[int, Any]:
-        """What finished calls gave, by call: one batched get, or one by one when a host was lost among them."""
-        refs = [getattr(future, what) for future in futures]
+    def _dispatch(self, batches: int) -> None:
+        """Send what waits: each call to the host with the least cost so far, each host's calls in batches."""
+        if self._queue and not self._hosts:
+            raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
+        shares: list[list[tuple[Future, tuple[Any, ...]]]] = [[] for _ in self._hosts]
+        costs = [0.0] * len(self._hosts)
+        for future, args, cost in self._queue:
+            slot = costs.index(min(costs))
+            costs[slot] += cost
+            shares[slot].append((future, args))
+        self._queue = []
+        for host, share in zip(self._hosts, shares, strict=True):
+            size = -(-len(share) // batches)
+            for start in range(0, len(share), max(1, size)):
+                self._send(host, share[start : start + size])
+
+    def _send(self, host: Any, calls: Sequence[tuple[Future, tuple[Any, ...]]]) -> None:
+        """One actor call for a batch; references travel as its own arguments, once each, so that Ray fetches them."""
+        references: dict[Any, int] = {}
+
+        def place(value: Any) -> Any:
+            if isinstance(value, Handle):
+                value = value.ref
+            if isinstance(value, Future):
+                sent = self._sent[value.call]
+                return Pick(references.setdefault(sent.replies, len(references)), sent.index)
+            if isinstance(value, ray.ObjectRef):
+                return Pick(references.setdefault(value, len(references)))
+            return value
+
+        befores = [self._states.get(future.device, {}) for future, _ in calls]
+        slots = [
+            Slot(future.device, future.method, place(before), [place(arg) for arg in args])
+            for (future, args), before in zip(calls, befores, strict=True)
+        ]
+        run = host.run.options(num_returns=2 + len(slots))
+        replies, receipts, *states = run.remote(slots, *references)
+        for index, ((future, _), before, state) in enumerate(zip(calls, befores, states, strict=True)):
+            self._sent[future.call] = _Sent(future, host, replies, receipts, index, before)
+            self._states[future.device] = state
+            self._changed.add(future.device)
+
+    def _fetch(self, refs: Sequence[Any]) -> dict[Any, Any]:
+        """What finished batches gave, the lost left out: one get, or one by one when a host was lost among them."""
         try:
-            return dict(zip((future.call for future in futures), ray.get(refs), strict=True))
+            return dict(zip(refs, ray.get(list(refs)), strict=True))
         except LOST:
-            return {future.call: self._get(future, ref) for future, ref in zip(futures, refs, strict=True)}
+            found = {}
+            for ref in refs:
+                try:
+                    found[ref] = ray.get(ref)
+                except LOST:
+                    continue
+            return found
 
-    def _get(self, future: Future, ref: Any) -> Any:
-        try:
-            return ray.get(ref)
-        except LOST:
-            return Missing(future.device, "lost")
+    def _reply(self, future: Future, arrived: dict[Any, Any], late: set[Any]) -> Any:
+        sent = self._sent[future.call]
+        if sent.replies in arrived:
+            sent.collected = True
+            return arrived[sent.replies][sent.index]
+        del self._sent[future.call]
+        self._revert(sent)
+        if sent.replies in late:
+            return Missing(future.device, "late")
+        if sent.host in self._hosts and not _alive(sent.host):
+            self._hosts.remove(sent.host)
+        return Missing(future.device, "lost")
 
-    def _drop(self, future: Future, lost: bool) -> None:
-        """Forget a call that gave no reply in time: its device keeps its old state, a dead host its calls."""
-        del self._open[future.call]
-        self._drop_state(future)
-        host = self._placed[future.call]
-        if lost and host in self._hosts and not _alive(host):
-            self._hosts.remove(host)
-            self._busy = [0.0] * len(self._hosts)
-
-    def _drop_state(self, future: Future) -> None:
-        self._states[future.device] = future.before
-        self._changed.discard(future.device)
+    def _revert(self, sent: _Sent) -> None:
+        """A call without a reply leaves its device as it was."""
+        self._states[sent.future.device] = sent.before
+        self._changed.discard(sent.future.device)
 
 
 def _alive(host: Any) -> bool:

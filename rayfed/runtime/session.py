@@ -1,5 +1,6 @@
 """One run's actors, or their stand-ins in this process: what the driver drives."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -99,13 +100,13 @@ class RaySession:
 
     def _start_actors(self, federation: Federation) -> None:
         config, resources = self._config, self._config.resources
-        images = ray.put(federation.dataset.train_images)
-        self._data = [images, ray.put(federation.parts)]
+        data = [ray.put(federation.dataset.train_images), ray.put(federation.parts)]
+        name = f"rayfed-scheduler-{secrets.token_hex(4)}"
+        scheduler = actors.start(actors.Scheduler, resources.scheduler, config, federation.counts, data, name=name)
         self._hosts = [
-            actors.start(actors.DeviceHost, resources.device_host, config, self._data)
+            actors.start(actors.DeviceHost, resources.device_host, config, name)
             for _ in range(capacity.hosts(self.capacity))
         ]
-        scheduler = actors.start(actors.Scheduler, resources.scheduler, config, federation.counts)
         channels, totals = federation.dataset.train_images.shape[1], class_totals(federation)
         self._server = actors.start(
             actors.GeneratorServer, resources.server, config, channels, self._hosts, scheduler, *totals
@@ -113,7 +114,7 @@ class RaySession:
         self._evaluator = None
         if config.evaluation.every:
             judged = _judge_data(federation)[1:]
-            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, [images], *judged)
+            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, name, *judged)
         self._await([actor.ready.remote() for actor in (*self._hosts, scheduler, self._server)])
 
     def _await(self, ready: list[Any]) -> None:

@@ -44,7 +44,7 @@ def _draw(queues: Queues, seen: NDArray[np.int64], group: list[int]) -> int | No
     for label in np.argsort(seen, kind="stable"):
         queue = queues[label]
         for _ in range(len(queue)):
-            device = queue.pop(0)
+            device: int = queue.pop(0)
             queue.append(device)
             if device not in group:
                 return device

@@ -13,7 +13,7 @@ from rayfed.data.setup import Federation, prepare
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Fleet
-from rayfed.runtime.actors import DeviceHost
+from rayfed.runtime import actors
 from rayfed.runtime.ray_fleet import RayFleet
 from rayfed.runtime.session import LocalSession, RaySession, class_totals
 from rayfed.runtime.trainer import Trainer
@@ -59,9 +59,11 @@ def federation() -> Federation:
 def hosts(cluster: None, federation: Federation) -> Iterator[list[Any]]:
     """Three hosts; the device half reads nothing of the method but what all METHODS share."""
     data = [ray.put(federation.dataset.train_images), ray.put(federation.parts)]
-    actors = [DeviceHost.remote(configure("fegan s=1 w=1"), data) for _ in range(3)]
-    yield actors
-    for actor in actors:
+    config = configure("fegan s=1 w=1")
+    scheduler = actors.Scheduler.options(num_cpus=0, name="registry").remote(config, federation.counts, data)
+    hosts = [actors.DeviceHost.options(num_cpus=0).remote(config, "registry") for _ in range(3)]
+    yield hosts
+    for actor in (*hosts, scheduler):
         ray.kill(actor)
 
 

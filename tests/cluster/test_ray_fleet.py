@@ -13,6 +13,7 @@ from rayfed.errors import CapacityError
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Missing, QuorumError
+from rayfed.runtime.batch import run_batch
 from rayfed.runtime.ray_fleet import RayFleet
 
 
@@ -48,9 +49,8 @@ class CounterHost:
 
     def ready(self) -> None: ...
 
-    @ray.method(num_returns=3)
-    def run(self, device: int, method: str, state: dict[str, Any], *args: Any) -> Any:
-        return self.host.run(device, method, state, *args)
+    def run(self, slots, *values):
+        return run_batch(self.host, slots, values)
 
 
 @pytest.fixture

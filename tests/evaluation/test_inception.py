@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_fid.inception import FID_WEIGHTS_URL
 
 from rayfed.errors import UserError
 from rayfed.evaluation.fid import frechet_distance, statistics
-from rayfed.evaluation.inception import InceptionExtractor, find_weights
+from rayfed.evaluation.inception import InceptionExtractor
+from rayfed.evaluation.weights import FILE, find_weights
 
 WEIGHTS = os.environ.get("RAYFED_FID_WEIGHTS")
 needs_weights = pytest.mark.skipif(not WEIGHTS, reason="RAYFED_FID_WEIGHTS does not name Inception weights")
@@ -124,3 +126,7 @@ def test_other_files_are_refused_in_one_line(tmp_path, content):
     content(path)
     with pytest.raises(UserError, match=r"^[^\n]*weights\.pth: not the Inception weights of pytorch-fid[^\n]*$"):
         InceptionExtractor(str(path))
+
+
+def test_the_file_has_the_name_of_pytorch_fids_download():
+    assert FID_WEIGHTS_URL.endswith(f"/{FILE}")

@@ -12,7 +12,8 @@ import numpy as np
 from torchvision.datasets import FashionMNIST
 
 from rayfed.data.images import Labels, Splits
-from rayfed.data.sources import DEBIAN_FASHION_MNIST, SHIPPED, mnist_like
+from rayfed.data.shipped import PATH as SHIPPED
+from rayfed.data.sources import DEBIAN_FASHION_MNIST, mnist_like
 
 
 def subset(folder: Path) -> Splits:

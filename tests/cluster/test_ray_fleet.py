@@ -139,7 +139,7 @@ def test_with_every_host_lost_there_is_one_clear_line(make) -> None:
     with pytest.raises(QuorumError):
         fleet.collect([fleet.submit(0, "die", VALUES)], quorum=0.5)
     with pytest.raises(CapacityError, match="every device host is lost; add nodes to the cluster and resume the run"):
-        fleet.submit(1, "count", VALUES)
+        fleet.collect([fleet.submit(1, "count", VALUES)])
 
 
 def test_a_bug_in_a_device_half_is_not_taken_for_a_lost_device(make) -> None:

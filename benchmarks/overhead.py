@@ -1,0 +1,105 @@
+"""The whole system against two bare processes that run the same training step, alternating, as a ratio.
+
+    python benchmarks/overhead.py
+
+The system: FeGAN on a private Ray with two device hosts, LSGAN, E = 30, B = 50, four participants a round, every
+round committed and tracked. Bare: two processes, each running `GAN.train` on batches that are there already, as
+many iterations as the system's round has. The last line is the ratio of images per second, the median over pairs.
+"""
+
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from rayfed.runtime import prepare_environment
+
+prepare_environment(None)
+
+import numpy as np
+
+from rayfed.config import Model, Tracking, parse
+from rayfed.data.setup import prepare
+from rayfed.runtime.cluster import connected
+from rayfed.runtime.session import RaySession
+from rayfed.store import Store
+from rayfed.tracking import Tracker
+
+PROCESSES, PARTICIPANTS, ITERATIONS, BATCH, PAIRS = 2, 4, 30, 50, 6
+IMAGES = PARTICIPANTS * ITERATIONS * BATCH
+
+
+def bare(pipe) -> None:
+    """One bare process: trains its share whenever it is told to."""
+    import torch
+
+    from rayfed.models.gan import GAN
+
+    torch.set_num_threads(1)
+    batches = list(np.random.default_rng(0).integers(0, 256, (ITERATIONS, BATCH, 1, 32, 32), np.uint8))
+    gan = GAN(Model(), 1)
+    gan.initialise(0)
+    gan.train(batches[:2], seed=0)
+    pipe.send("ready")
+    while pipe.recv():
+        for _ in range(PARTICIPANTS // PROCESSES):
+            gan.train(batches, seed=0)
+        pipe.send("done")
+
+
+def bare_seconds(pipes) -> float:
+    start = time.perf_counter()
+    for pipe in pipes:
+        pipe.send(True)
+    for pipe in pipes:
+        pipe.recv()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    config = parse(
+        {
+            "method": {"name": "fegan", "fraction": 0.4, "iterations": ITERATIONS, "batch": BATCH},
+            "devices": {"count": 10},
+            "data": {"partition": "iid"},
+            "evaluation": {"every": 0},
+            "resources": {"hosts": PROCESSES},
+        }
+    )
+    context = multiprocessing.get_context("spawn")
+    pipes = []
+    for _ in range(PROCESSES):
+        here, there = context.Pipe()
+        context.Process(target=bare, args=(there,), daemon=True).start()
+        here.recv()
+        pipes.append(here)
+    ratios = []
+    with tempfile.TemporaryDirectory() as name, connected(config.ray):
+        folder = Path(name)
+        session = RaySession(config, prepare(config, 32), lambda capacity, scaling: None)
+        store = Store(f"sqlite:///{folder / 'rayfed.db'}")
+        tracker = Tracker(Tracking(), f"sqlite:///{folder / 'mlflow.db'}", str(folder), "overhead", {}, {})
+        store.create_run("overhead", config.model_dump(mode="json"), {})
+        store.commit("overhead", session.start(None), config.store.keep)
+        for pair in range(PAIRS + 1):
+            start = time.perf_counter()
+            commit = session.round()
+            store.commit("overhead", commit, config.store.keep)
+            tracker.log(commit.round, commit.metrics)
+            ours = time.perf_counter() - start
+            theirs = bare_seconds(pipes)
+            assert commit.metrics["images"] == IMAGES
+            if pair:  # the first warms up
+                ratios.append(theirs / ours)
+                rates = f"rayfed {IMAGES / ours:.1f} images/s   bare {IMAGES / theirs:.1f}"
+                print(f"{rates}   ratio {ratios[-1]:.3f}", flush=True)
+        tracker.close("FINISHED")
+        store.close()
+    for pipe in pipes:
+        pipe.send(False)
+    print(f"ratio {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -42,9 +42,10 @@ class DeviceHost:
         from rayfed.algorithms import device_builder
         from rayfed.fleet.host import Host
 
-        images, parts = ray.get(ray.get(ray.get_actor(scheduler).data.remote()))
+        references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
+        images, parts = ray.get(references)
         processor = _processor(config.resources.device_host)
-        self.host = Host(device_builder(config, images, parts, processor))
+        self.host: Any = Host(device_builder(config, images, parts, processor))
 
     def ready(self) -> None:
         """Answers once the host is up."""
@@ -128,8 +129,8 @@ class Evaluator:
         from rayfed.runtime.judge import Judge
 
         processor = _processor(config.resources.evaluator)
-        images, _ = ray.get(ray.get_actor(scheduler).data.remote())
-        self.judge = Judge(config, ray.get(images), labels, test_images, dataset_key, processor)
+        references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
+        self.judge: Any = Judge(config, ray.get(references[0]), labels, test_images, dataset_key, processor)
 
     def about(self) -> Any:
         """See `Judge.about`."""

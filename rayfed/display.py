@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rayfed.runtime.capacity import Capacity, describe
+from rayfed.runtime.capacity import Capacity, amounts_text, describe
 from rayfed.runtime.judge import Verdict
 from rayfed.store import Commit
 
@@ -45,16 +45,10 @@ class Display:
 
     def capacity(self, capacity: Capacity, scaling: bool) -> None:
         """What was asked and what the cluster has; what an autoscaler must add."""
-        asked = "; ".join(
-            f"{ask.count} {ask.role} ({', '.join(describe(n, a) for n, a in ask.each.items()) or 'no share'})"
-            for ask in capacity.asks
-        )
-        has = ", ".join(describe(name, amount) for name, amount in capacity.total.items())
-        self.notice(f"asked: {asked}\ncluster: {has} on {len(capacity.nodes)} node(s)")
-        if scaling:
-            for ask in capacity.unplaced:
-                each = ", ".join(describe(n, a) for n, a in ask.each.items())
-                self.notice(f"asked of the autoscaler: {ask.count} {ask.role} with {each} each")
+        self.notice(f"actors: {', '.join(map(describe, capacity.asks))}")
+        self.notice(f"cluster: {amounts_text(capacity.total)} on {len(capacity.nodes)} node(s)")
+        for ask in capacity.unplaced if scaling else ():
+            self.notice(f"asked of the autoscaler: {describe(ask)}")
 
     @contextmanager
     def live(self, start: int) -> Iterator[None]:
@@ -113,4 +107,4 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     if summary["status"] != "finished":
         rows["go on with"] = f"rayfed resume {summary['run']}"
     width = max(map(len, rows))
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+    return "\n" + "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())

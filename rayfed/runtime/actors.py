@@ -43,7 +43,7 @@ class DeviceHost:
         from rayfed.fleet.host import Host
 
         references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
-        images, parts = ray.get(references)
+        images, parts = ray.get(references[:2])
         processor = _processor(config.resources.device_host)
         self.host: Any = Host(device_builder(config, images, parts, processor))
 
@@ -60,7 +60,7 @@ class Scheduler:
     """The registry of devices as an actor; it knows where their data is, and never looks at it."""
 
     def __init__(self, config: RunConfig, counts: np.ndarray, data: list[Any]) -> None:
-        """`data`: references to the images [N, C, H, W] and to each device's indices."""
+        """`data`: references to training images [N, C, H, W], devices' indices, training labels and test images."""
         self.registry = Registry(config, counts)
         self.references = data
 
@@ -68,7 +68,7 @@ class Scheduler:
         """Answers once the scheduler is up."""
 
     def data(self) -> list[Any]:
-        """References to the images and to each device's indices."""
+        """The references that the scheduler was given."""
         return self.references
 
     def call(self, method: str, *args: Any) -> Any:
@@ -122,15 +122,14 @@ class GeneratorServer:
 class Evaluator:
     """Judges generators beside the training."""
 
-    def __init__(
-        self, config: RunConfig, scheduler: str, labels: np.ndarray, test_images: np.ndarray, dataset_key: str
-    ) -> None:
-        """The scheduler, by its actor's name, says where the training images are."""
+    def __init__(self, config: RunConfig, scheduler: str, dataset_key: str) -> None:
+        """The scheduler, by its actor's name, says where the images are."""
         from rayfed.runtime.judge import Judge
 
-        processor = _processor(config.resources.evaluator)
         references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
-        self.judge: Any = Judge(config, ray.get(references[0]), labels, test_images, dataset_key, processor)
+        images, _, labels, test_images = ray.get(references)
+        processor = _processor(config.resources.evaluator)
+        self.judge: Any = Judge(config, images, labels, test_images, dataset_key, processor)
 
     def about(self) -> Any:
         """See `Judge.about`."""

@@ -83,14 +83,19 @@ def hosts(capacity: Capacity) -> int:
 def refuse(capacity: Capacity) -> None:
     """Raise CapacityError when something can never fit, naming the role, the ask and what there is."""
     for ask in capacity.unplaced:
-        wants = ", ".join(f"{describe(name, amount)}" for name, amount in ask.each.items())
-        has = ", ".join(describe(name, amount) for name, amount in capacity.total.items())
         raise CapacityError(
-            f"resources.{ask.role}: no room for {ask.count} of them at {wants} each; the cluster has {has} on "
+            f"resources.{ask.role}: no room for {describe(ask)}; the cluster has {amounts_text(capacity.total)} on "
             f"{len(capacity.nodes)} node(s) and no autoscaler; ask for less or add nodes"
         )
 
 
-def describe(name: str, amount: float) -> str:
-    """An amount for people: `2 CPU`, `0.25 GPU`, `1.5 GB memory`."""
-    return f"{amount / 1e9:.3g} GB memory" if name == "memory" else f"{amount:.4g} {name}"
+def describe(ask: Ask) -> str:
+    """An ask for people: `2 device_host at 0.25 GPU, 1 CPU each`."""
+    each = amounts_text(ask.each)
+    return f"{ask.count} {ask.role}" + (f" at {each} each" if each else "")
+
+
+def amounts_text(amounts: Amounts) -> str:
+    """Amounts for people: `2 CPU, 0.25 GPU, 1.5 GB memory`; what is zero is left out."""
+    texts = (f"{a / 1e9:.3g} GB memory" if name == "memory" else f"{a:.4g} {name}" for name, a in amounts.items() if a)
+    return ", ".join(texts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rayfed.config import RunConfig
+from rayfed.data.datasets import Dataset
 from rayfed.evaluation.evaluator import Evaluator
 from rayfed.models.gan import GAN
 from rayfed.seeding import SERVER, torch_seed
@@ -50,3 +51,8 @@ class Judge:
         seed = torch_seed(self.config.seed, 0, SERVER, "evaluation")
         images = self.gan.generate(max(GRID, self.config.evaluation.samples), seed)
         return Verdict(round, self.evaluator.evaluate(images[: self.config.evaluation.samples]), images[:GRID])
+
+
+def judge_of(config: RunConfig, data: Dataset) -> Judge:
+    """A Judge in this process."""
+    return Judge(config, data.train_images, data.train_labels, data.test_images, data.key, "cpu")

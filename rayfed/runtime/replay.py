@@ -8,7 +8,7 @@ from rayfed.data.setup import prepare
 from rayfed.errors import UserError
 from rayfed.models.gan import GAN
 from rayfed.models.networks import ARCHITECTURES
-from rayfed.runtime.judge import Judge
+from rayfed.runtime.judge import judge_of
 from rayfed.store import Commit, Store
 
 
@@ -32,6 +32,5 @@ def evaluate(store: Store, run_id: str, overrides: Iterable[str]) -> dict[str, A
     record, commit = _last(store, run_id)
     config = with_overrides(parse(record.config), overrides)
     data = prepare(config, ARCHITECTURES[config.model.name].side).dataset
-    judge = Judge(config, data.train_images, data.train_labels, data.test_images, data.key, "cpu")
-    verdict = judge.evaluate(commit.round, commit.arrays["generator"])
+    verdict = judge_of(config, data).evaluate(commit.round, commit.arrays["generator"])
     return {"run": run_id, "round": commit.round, **verdict.metrics}

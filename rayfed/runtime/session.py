@@ -18,7 +18,7 @@ from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.runtime import actors, capacity, cluster
 from rayfed.runtime.capacity import Capacity
-from rayfed.runtime.judge import Judge, Verdict
+from rayfed.runtime.judge import Verdict, judge_of
 from rayfed.runtime.trainer import Trainer
 from rayfed.scheduling.scheduler import Scheduler
 from rayfed.store import Commit
@@ -33,11 +33,6 @@ class Session(Protocol):
     def verdicts(self, wait: bool) -> list[Verdict]: ...
     def about_judge(self) -> dict[str, Any]: ...
     def facts(self) -> dict[str, Any]: ...
-
-
-def _judge_data(federation: Federation) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    data = federation.dataset
-    return data.train_images, data.train_labels, data.test_images, data.key
 
 
 def class_totals(federation: Federation) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +50,7 @@ class LocalSession:
         fleet = LocalFleet(Host(device_builder(config, images, federation.parts)))
         scheduler = Scheduler(config, federation.counts)
         self._trainer = Trainer(config, images.shape[1], fleet, scheduler, *class_totals(federation))
-        self._judge = Judge(config, *_judge_data(federation), "cpu") if config.evaluation.every else None
+        self._judge = judge_of(config, federation.dataset) if config.evaluation.every else None
         self._verdicts: list[Verdict] = []
 
     def start(self, commit: Commit | None) -> Commit:
@@ -100,21 +95,22 @@ class RaySession:
 
     def _start_actors(self, federation: Federation) -> None:
         config, resources = self._config, self._config.resources
-        data = [ray.put(federation.dataset.train_images), ray.put(federation.parts)]
+        dataset = federation.dataset
+        held = (dataset.train_images, federation.parts, dataset.train_labels, dataset.test_images)
+        data = [ray.put(each) for each in held]
         name = f"rayfed-scheduler-{secrets.token_hex(4)}"
         scheduler = actors.start(actors.Scheduler, resources.scheduler, config, federation.counts, data, name=name)
         self._hosts = [
             actors.start(actors.DeviceHost, resources.device_host, config, name)
             for _ in range(capacity.hosts(self.capacity))
         ]
-        channels, totals = federation.dataset.train_images.shape[1], class_totals(federation)
+        channels, totals = dataset.train_images.shape[1], class_totals(federation)
         self._server = actors.start(
             actors.GeneratorServer, resources.server, config, channels, self._hosts, scheduler, *totals
         )
         self._evaluator = None
         if config.evaluation.every:
-            judged = _judge_data(federation)[1:]
-            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, name, *judged)
+            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, name, dataset.key)
         self._await([actor.ready.remote() for actor in (*self._hosts, scheduler, self._server)])
 
     def _await(self, ready: list[Any]) -> None:

@@ -83,6 +83,8 @@ class Driver:
             if self._due(commit):
                 self.session.judge(commit.round, commit.arrays["generator"])
             self._hear(wait=False)
+        if self.session.waiting > 1 or (self.stop.requested and self.session.waiting):
+            self.listener.notice(f"waiting for {self.session.waiting} evaluation(s); Ctrl-C leaves them out")
         self._hear(wait=True)
         return commit
 

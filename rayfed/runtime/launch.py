@@ -198,6 +198,9 @@ class _Run:
             self._close_pictures(folder, commit)
         except KeyboardInterrupt:
             status = "interrupted"
+        except Exception:
+            self.listener.notice(f"run {self.run_id} failed; its rounds are kept: rayfed resume {self.run_id}")
+            raise
         finally:
             self.store.set_status(self.run_id, status)
             if unsent := self.tracker.close(MLFLOW_STATUS[status]):

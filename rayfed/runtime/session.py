@@ -31,6 +31,8 @@ class Session(Protocol):
     def round(self) -> Commit: ...
     def judge(self, round: int, generator: np.ndarray) -> None: ...
     def verdicts(self, wait: bool) -> list[Verdict]: ...
+    @property
+    def waiting(self) -> int: ...
     def about_judge(self) -> dict[str, Any]: ...
     def facts(self) -> dict[str, Any]: ...
 
@@ -66,6 +68,10 @@ class LocalSession:
     def verdicts(self, wait: bool) -> list[Verdict]:
         ready, self._verdicts = self._verdicts, []
         return ready
+
+    @property
+    def waiting(self) -> int:
+        return len(self._verdicts)
 
     def about_judge(self) -> dict[str, Any]:
         return self._judge.about() if self._judge else {}
@@ -140,6 +146,10 @@ class RaySession:
         timeout = None if wait else 0
         ready, self._pending = ray.wait(self._pending, num_returns=len(self._pending), timeout=timeout)
         return ray.get(ready)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pending)
 
     def about_judge(self) -> dict[str, Any]:
         return ray.get(self._evaluator.about.remote()) if self._evaluator else {}

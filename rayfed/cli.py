@@ -54,12 +54,13 @@ def resume(
 ) -> None:
     """Go on with a run from its last commit."""
     opened = _open(runs_dir, store)
-    config = configuration.parse(opened.run(run_id).config)
+    stored = opened.run(run_id).config
+    config = configuration.parse(stored if store else stored | {"runs_dir": runs_dir})
     _prepare_ray(config)
     from rayfed.display import Display
     from rayfed.runtime import launch
 
-    _conclude(launch.resume(run_id, opened, local, Display(config.rounds)), as_json)
+    _conclude(launch.resume(run_id, config, opened, local, Display(config.rounds)), as_json)
 
 
 @app.command("list")
@@ -104,11 +105,14 @@ def sample(
     from rayfed.report.pictures import sample_grid
     from rayfed.runtime import replay
 
-    generator = replay.generator(_open(runs_dir, store), run_id)
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: must end in .png")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    print(sample_grid(generator.generate(n, seed), out))
+    generator = replay.generator(_open(runs_dir, store), run_id)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        print(sample_grid(generator.generate(n, seed), out))
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})") from None
 
 
 @app.command("eval")
@@ -124,6 +128,9 @@ def evaluate(
     """The FID of a run's generator as it was last committed."""
     from rayfed.runtime import replay
 
+    for override in overrides or ():
+        if not override.startswith(("evaluation.", "data.root=")):
+            raise UserError(f"{override}: would not be the run's generator; only evaluation.* and data.root can change")
     rows = replay.evaluate(_open(runs_dir, store), run_id, overrides or ())
     if as_json:
         print(json.dumps(rows))

@@ -104,7 +104,7 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         rows["samples"] = summary["samples"]
     if summary["mlflow"]:
         rows["MLflow"] = summary["mlflow"]
-    if summary["status"] != "finished":
-        rows["go on with"] = f"rayfed resume {summary['run']}"
+    if summary["resume"]:
+        rows["go on with"] = summary["resume"]
     width = max(map(len, rows))
     return "\n" + "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())

@@ -35,7 +35,7 @@ def sources(args: Sequence[Any]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Missing:
-    """Stands in a reply's place: the device was `late`, `lost`, or its reply `invalid`."""
+    """Stands in a reply's place: the device was "late" or "lost"."""
 
     device: int
     reason: str

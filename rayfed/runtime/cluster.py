@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,9 +47,13 @@ def connected(config: Ray) -> Iterator[None]:
 
 
 def _join(address: str) -> None:
+    """Join a cluster; where nothing listens, say so at once (Ray itself would try for minutes)."""
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"ray.address = {address!r}: no Ray cluster answers there ({reason}); leave it out for a private Ray"

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import psutil
 
-from rayfed.config import Centralized, RunConfig, flatten, parse
+from rayfed.config import Centralized, RunConfig, flatten
 from rayfed.data.partition import union
 from rayfed.data.setup import Federation, prepare, small_devices
 from rayfed.errors import UserError
@@ -45,6 +46,8 @@ class Result:
     folder: Path
     mlflow: str | None
     """How to look at the run in MLflow."""
+    resume: str | None
+    """The command that goes on with it; None when it is finished."""
 
     def summary(self) -> dict[str, Any]:
         """The run in figures: FID first, best and last, images/s, bytes per round, rounds, where to look."""
@@ -59,7 +62,8 @@ class Result:
             figures["bytes_up_per_round"] = sum(metrics["bytes_up"] for metrics in rounds) / len(rounds)
             figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
         grids = sorted(self.folder.glob("samples-*.png"))
-        return figures | {"samples": os.path.relpath(grids[-1]) if grids else None, "mlflow": self.mlflow}
+        samples = os.path.relpath(grids[-1]) if grids else None
+        return figures | {"samples": samples, "mlflow": self.mlflow, "resume": self.resume}
 
 
 def store_url(config: RunConfig) -> str:
@@ -83,10 +87,19 @@ def start(config: RunConfig, local: bool, listener: Listener) -> Result:
         store.close()
 
 
-def resume(run_id: str, store: Store, local: bool, listener: Listener) -> Result:
-    """Go on from a run's last commit."""
+def resume_command(run_id: str, config: RunConfig, store: Store) -> str:
+    """The command that goes on with a run; it names the store unless that is where `rayfed resume` looks by itself."""
+    parts = ["rayfed", "resume", run_id]
+    if config.store.url:
+        parts += ["--store", store.url]
+    elif config.runs_dir != RunConfig.model_fields["runs_dir"].default:
+        parts += ["--runs-dir", config.runs_dir]
+    return shlex.join(parts)
+
+
+def resume(run_id: str, config: RunConfig, store: Store, local: bool, listener: Listener) -> Result:
+    """Go on from a run's last commit; `config` is the store's, its `runs_dir` where the run's files are now."""
     record = store.run(run_id)
-    config = parse(record.config)
     if record.status == "finished":
         raise UserError(f"run {run_id} is finished ({record.rounds} rounds); there is nothing to resume")
     if _is_alive(record.facts):
@@ -190,6 +203,7 @@ class _Run:
         folder = Path(self.config.runs_dir).absolute() / self.run_id
         folder.mkdir(parents=True, exist_ok=True)
         dataset = self.federation.dataset
+        again = resume_command(self.run_id, self.config, self.store)
         status: Status = "failed"
         self.tracker.log_file(partition_heatmap(self.federation.counts, dataset.classes, folder / "partition.png"))
         try:
@@ -199,13 +213,14 @@ class _Run:
         except KeyboardInterrupt:
             status = "interrupted"
         except Exception:
-            self.listener.notice(f"run {self.run_id} failed; its rounds are kept: rayfed resume {self.run_id}")
+            self.listener.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
             raise
         finally:
             self.store.set_status(self.run_id, status)
             if unsent := self.tracker.close(MLFLOW_STATUS[status]):
                 self.listener.notice(unsent)
-        return Result(self.run_id, status, self.store.history(self.run_id), folder, self.tracker.look())
+        history, command = self.store.history(self.run_id), None if status == "finished" else again
+        return Result(self.run_id, status, history, folder, self.tracker.look(), command)
 
     def _loop(self, folder: Path, last: Commit | None) -> Commit:
         centralized = isinstance(self.config.method, Centralized)

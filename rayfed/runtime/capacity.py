@@ -40,10 +40,15 @@ def amounts(role: Role) -> dict[str, float]:
 
 
 def place(asks: Sequence[Ask], nodes: Sequence[Amounts]) -> list[Ask]:
-    """First fit, largest first; what finds no room comes back with its count."""
+    """First fit, GPUs first, then by the share of a whole resource; what finds no room comes back with its count."""
     free = [dict(node) for node in nodes]
     unplaced = []
-    for ask in sorted(asks, key=lambda a: (a.each.get("GPU", 0), a.each.get("CPU", 0)), reverse=True):
+
+    def size(ask: Ask) -> tuple[float, float]:
+        shares = (amount / (sum(node.get(name, 0) for node in nodes) or amount) for name, amount in ask.each.items())
+        return ask.each.get("GPU", 0), max(shares, default=0)
+
+    for ask in sorted(asks, key=size, reverse=True):
         left = ask.count
         for node in free:
             while left and all(node.get(name, 0) + 1e-9 >= amount for name, amount in ask.each.items()):

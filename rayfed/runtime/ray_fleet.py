@@ -44,7 +44,7 @@ class RayFleet:
     def __init__(self, hosts: Sequence[Any]) -> None:
         self._hosts = list(hosts)
         self._states: dict[int, Any] = {}
-        self._changed: set[int] = set()
+        self._known: dict[int, Any] = {}
         self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
         self._sent: dict[int, _Sent] = {}
         self._calls = 0
@@ -68,19 +68,18 @@ class RayFleet:
         late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1])
         arrived = self._fetch([batch for batch in batches if batch not in late])
         replies = [self._reply(future, arrived, late) for future in futures]
-        count = sum(not isinstance(reply, Missing) for reply in replies)
-        if count < quorum * len(futures):
-            raise QuorumError(f"{count} of {len(futures)} devices replied")
+        missing = [future.call for future, reply in zip(futures, replies, strict=True) if isinstance(reply, Missing)]
+        self._revert(missing)
+        if len(futures) - len(missing) < quorum * len(futures):
+            raise QuorumError(f"{len(futures) - len(missing)} of {len(futures)} devices replied")
         return replies
 
     def settle(self) -> Ledger:
         self._dispatch(BATCHES)
         receipts = self._fetch(list({sent.receipts: None for sent in self._sent.values()}))
+        self._revert([call for call, sent in self._sent.items() if sent.receipts not in receipts])
         ledger = Ledger()
         for sent in self._sent.values():
-            if sent.receipts not in receipts:
-                self._revert(sent)
-                continue
             receipt, future = receipts[sent.receipts][sent.index], sent.future
             call = Call(future.call, future.device, future.method, receipt.seconds)
             ledger.enter(call, future.sources, receipt.inputs, receipt.output if sent.collected else 0)
@@ -88,11 +87,12 @@ class RayFleet:
         return ledger
 
     def changed(self) -> dict[int, Any]:
-        changed, self._changed = self._changed, set()
-        return {device: self._states[device] for device in sorted(changed)}
+        known, self._known = self._known, dict(self._states)
+        return {device: state for device, state in sorted(self._states.items()) if state is not known.get(device)}
 
     def restore(self, states: dict[int, Arrays]) -> None:
         self._states.update({device: ray.put(state) for device, state in states.items()})
+        self._known = dict(self._states)
 
     def _dispatch(self, batches: int) -> None:
         """Send what waits: each call to the host with the least cost so far, each host's calls in batches."""
@@ -124,9 +124,9 @@ class RayFleet:
                 return Pick(references.setdefault(value, len(references)))
             return value
 
-        befores = [self._states.get(future.device, {}) for future, _ in calls]
+        befores = [self._states.get(future.device) for future, _ in calls]
         slots = [
-            Slot(future.device, future.method, place(before), [place(arg) for arg in args])
+            Slot(future.device, future.method, place({} if before is None else before), [place(arg) for arg in args])
             for (future, args), before in zip(calls, befores, strict=True)
         ]
         run = host.run.options(num_returns=2 + len(slots))
@@ -134,7 +134,6 @@ class RayFleet:
         for index, ((future, _), before, state) in enumerate(zip(calls, befores, states, strict=True)):
             self._sent[future.call] = _Sent(future, host, replies, receipts, index, before)
             self._states[future.device] = state
-            self._changed.add(future.device)
 
     def _fetch(self, refs: Sequence[Any]) -> dict[Any, Any]:
         """What finished batches gave, the lost left out: one get, or one by one when a host was lost among them."""
@@ -154,18 +153,20 @@ class RayFleet:
         if sent.replies in arrived:
             sent.collected = True
             return arrived[sent.replies][sent.index]
-        del self._sent[future.call]
-        self._revert(sent)
         if sent.replies in late:
             return Missing(future.device, "late")
         if sent.host in self._hosts and not _alive(sent.host):
             self._hosts.remove(sent.host)
         return Missing(future.device, "lost")
 
-    def _revert(self, sent: _Sent) -> None:
-        """A call without a reply leaves its device as it was."""
-        self._states[sent.future.device] = sent.before
-        self._changed.discard(sent.future.device)
+    def _revert(self, calls: Sequence[int]) -> None:
+        """Forget calls without a reply, the latest first: their devices are left as they were before the earliest."""
+        for call in sorted(calls, reverse=True):
+            sent = self._sent.pop(call)
+            if sent.before is None:
+                self._states.pop(sent.future.device, None)
+            else:
+                self._states[sent.future.device] = sent.before
 
 
 def _alive(host: Any) -> bool:

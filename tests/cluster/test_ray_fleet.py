@@ -106,6 +106,15 @@ def test_a_late_device_is_marked_and_keeps_its_old_state(make) -> None:
     assert list(fleet.changed()) == [1]
 
 
+def test_a_device_whose_later_call_is_late_keeps_what_the_earlier_one_left(make) -> None:
+    """Two calls on one device, the second never in time: its state counts one call, and that is what is committed."""
+    fleet = make(1)
+    fleet.collect([fleet.submit(0, "count", VALUES)])
+    slow = fleet.submit(0, "count", VALUES, 30.0)
+    assert fleet.collect([slow], deadline=2) == [Missing(0, "late")]
+    assert {device: ray.get(state)["calls"].item() for device, state in fleet.changed().items()} == {0: 1}
+
+
 def test_below_the_quorum_the_round_is_abandoned(make) -> None:
     fleet = make(2)
     futures = [fleet.submit(0, "count", VALUES, 30.0), fleet.submit(1, "count", VALUES)]

@@ -97,7 +97,7 @@ def sample(
     run_id: RunId,
     n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 64,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("samples.png"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the noise.")] = 0,
     runs_dir: RunsDir = RUNS_DIR,
     store: StoreUrl = None,
 ) -> None:

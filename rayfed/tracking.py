@@ -65,7 +65,7 @@ class Tracker:
             self._sent = _sent(client, run_id) if run_id else set()
         except Exception as error:
             raise UserError(
-                f"tracking.uri = {_mask(self.uri)!r}: cannot be used ({_reason(error)}); it must be a server that runs "
+                f"tracking.uri = {mask(self.uri)!r}: cannot be used ({_reason(error)}); it must be a server that runs "
                 "such as http://127.0.0.1:5000, or a database such as sqlite:///runs/mlflow.db"
             ) from None
         self._client = client
@@ -99,16 +99,17 @@ class Tracker:
         """End the run, at most `timeout_s` seconds later; one line if something could not be sent, else None."""
         self._sender.put("status", partial(self._client.set_terminated, self.run_id, status))
         lost = self._sender.close(timeout_s)
-        return f"MLflow at {_mask(self.uri)}: could not send {lost}" if lost else None
+        return f"MLflow at {mask(self.uri)}: could not send {lost}" if lost else None
 
     def look(self) -> str:
         """How to look at the run: its page on a tracking server, else the command that opens MLflow on the database."""
         if self.uri.startswith("http"):
-            return f"{_mask(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+            return f"{mask(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
         program = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).with_name("mlflow"))
-        uri = _mask(self.uri)
-        if uri.startswith("sqlite:////"):
-            uri = f"sqlite:///{os.path.relpath(uri.removeprefix('sqlite:///'))}"
+        uri = mask(self.uri)
+        here = f"sqlite:///{Path.cwd()}/"
+        if uri.startswith(here):
+            uri = f"sqlite:///{uri.removeprefix(here)}"
         return shlex.join([program, "ui", "--backend-store-uri", uri])
 
 
@@ -242,8 +243,9 @@ def _quieten() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def _mask(uri: str) -> str:
-    return re.sub(r":[^:@/]*@", ":***@", uri)
+def mask(value: Any) -> Any:
+    """A URI without its password; anything else as it is."""
+    return re.sub(r":[^:@/]*@", ":***@", value) if isinstance(value, str) else value
 
 
 def _reason(error: Exception | None) -> str:

@@ -88,7 +88,8 @@ def test_participants_are_c_times_k_rounded_down(fraction: float, count: int, pa
 def test_overrides_reach_into_sections(tmp_path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("method: {name: fegan}\n")
-    config = load(path, ["devices.count=80", "method.sampling=random", "store.url=null"])
+    config = load(path, ["devices.count=80", "method.sampling=random", "store.url=null", "model.lr=2e-4"])
+    assert config.model.lr == 0.0002
     assert (config.devices.count, config.method.sampling, config.store.url) == (80, "random", None)
 
 

@@ -234,6 +234,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _batch_norm_needs_two(self) -> "RunConfig":
+        if self.method.batch < 2:
+            raise ValueError(f"method.batch = {self.method.batch}: BatchNorm needs at least 2 images in a batch")
+        return self
+
+    @model_validator(mode="after")
     def _no_wire_without_devices(self) -> "RunConfig":
         if self.wire != "float32" and isinstance(self.method, Centralized):
             raise ValueError(f"wire = '{self.wire}': centralized sends nothing over a wire; use float32")

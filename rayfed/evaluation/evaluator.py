@@ -22,6 +22,8 @@ def check(config: Evaluation) -> str | None:
     Asked for by name and not found, they are downloaded.
     """
     if config.extractor == "classifier":
+        if config.weights:
+            find_weights(config.weights)
         return None
     if path := find_weights(config.weights):
         from rayfed.evaluation.inception import load

@@ -42,7 +42,7 @@ class Missing:
 
 
 class QuorumError(Exception):
-    """Fewer replies than the quorum arrived; the round changes nothing."""
+    """Fewer replies than the quorum arrived: the round is abandoned, whatever the devices that replied have learnt."""
 
 
 class Fleet(Protocol):

@@ -8,7 +8,9 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import ray
 from ray.experimental.internal_kv import _internal_kv_get
 
@@ -17,6 +19,7 @@ from rayfed.errors import UserError
 from rayfed.runtime.capacity import Amounts
 
 MB = 2**20
+PREFIX = "rayfed-ray-"
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def connected(config: Ray) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    folder = None if address else tempfile.mkdtemp(prefix="rayfed-ray-")
+    folder = None if address else _new_folder()
     try:
         if address:
             _join(address)
@@ -44,6 +47,15 @@ def connected(config: Ray) -> Iterator[None]:
         ray.shutdown()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> str:
+    """Ray's temporary folder, named after this process; those of processes that were killed are removed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = old.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
 
 
 def _join(address: str) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from rayfed.config import RunConfig
 from rayfed.report.pictures import sample_grid
 from rayfed.runtime.capacity import Capacity
-from rayfed.runtime.judge import Verdict
+from rayfed.runtime.judge import Failure, Verdict
 from rayfed.runtime.session import Session
 from rayfed.store import Commit, Store
 from rayfed.tracking import NoTracker, Tracker
@@ -80,9 +80,11 @@ class Driver:
             self.store.commit(self.run_id, commit, self.config.store.keep)
             self.tracker.log(commit.round, commit.metrics)
             self.listener.round(commit)
+            judging = time.perf_counter()
             if self._due(commit):
                 self.session.judge(commit.round, commit.arrays["generator"])
             self._hear(wait=False)
+            mark += time.perf_counter() - judging  # without Ray, evaluation happens here
         if self.session.waiting > 1 or (self.stop.requested and self.session.waiting):
             self.listener.notice(f"waiting for {self.session.waiting} evaluation(s); Ctrl-C leaves them out")
         self._hear(wait=True)
@@ -105,6 +107,9 @@ class Driver:
 
     def _hear(self, wait: bool) -> None:
         for verdict in self.session.verdicts(wait):
+            if isinstance(verdict, Failure):
+                self.listener.notice(f"no FID: {verdict.reason}; training goes on")
+                continue
             path = sample_grid(verdict.images, self.folder / f"samples-{verdict.round:05d}.png")
             self.store.set_metric(self.run_id, verdict.round, verdict.metrics)
             self.tracker.log(verdict.round, verdict.metrics)

@@ -23,6 +23,13 @@ class Verdict:
     images: np.ndarray
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An evaluation that could not be made, and why, in one line."""
+
+    reason: str
+
+
 class Judge:
     """A generator's workspace beside the evaluator of `rayfed.evaluation`."""
 

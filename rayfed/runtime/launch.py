@@ -26,7 +26,7 @@ from rayfed.runtime.driver import Driver, Listener, Stop
 from rayfed.runtime.session import LocalSession, RaySession, Session
 from rayfed.scheduling.load import capabilities
 from rayfed.store import Commit, Status, Store
-from rayfed.tracking import NoTracker, Tracker
+from rayfed.tracking import NoTracker, Tracker, mask
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
 MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
@@ -157,7 +157,7 @@ def _tracker(
         f"sqlite:///{folder / 'mlflow.db'}",
         str(folder / "artifacts"),
         run_id,
-        flatten(config),
+        {key: mask(value) for key, value in flatten(config).items()},
         tags,
         mlflow_run,
     )
@@ -205,11 +205,11 @@ class _Run:
         dataset = self.federation.dataset
         again = resume_command(self.run_id, self.config, self.store)
         status: Status = "failed"
-        self.tracker.log_file(partition_heatmap(self.federation.counts, dataset.classes, folder / "partition.png"))
         try:
+            self.tracker.log_file(partition_heatmap(self.federation.counts, dataset.classes, folder / "partition.png"))
             commit = self._loop(folder, last)
-            status = "finished" if commit.round >= self.config.rounds else "interrupted"
             self._close_pictures(folder, commit)
+            status = "finished" if commit.round >= self.config.rounds else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
         except Exception:

@@ -47,6 +47,7 @@ class RayFleet:
         self._known: dict[int, Any] = {}
         self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
         self._sent: dict[int, _Sent] = {}
+        self._late: dict[Any, Any] = {}
         self._calls = 0
 
     def share(self, payload: Any) -> Handle:
@@ -98,17 +99,26 @@ class RayFleet:
         """Send what waits: each call to the host with the least cost so far, each host's calls in batches."""
         if self._queue and not self._hosts:
             raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
-        shares: list[list[tuple[Future, tuple[Any, ...]]]] = [[] for _ in self._hosts]
-        costs = [0.0] * len(self._hosts)
+        hosts = self._free_hosts()
+        shares: list[list[tuple[Future, tuple[Any, ...]]]] = [[] for _ in hosts]
+        costs = [0.0] * len(hosts)
         for future, args, cost in self._queue:
             slot = costs.index(min(costs))
             costs[slot] += cost
             shares[slot].append((future, args))
         self._queue = []
-        for host, share in zip(self._hosts, shares, strict=True):
+        for host, share in zip(hosts, shares, strict=True):
             size = -(-len(share) // batches)
             for start in range(0, len(share), max(1, size)):
                 self._send(host, share[start : start + size])
+
+    def _free_hosts(self) -> list[Any]:
+        """The hosts that do not still work on a late call; all of them when all do."""
+        if self._late:
+            running = ray.wait(list(self._late), num_returns=len(self._late), timeout=0)[1]
+            self._late = {ref: self._late[ref] for ref in running}
+        stuck = list(self._late.values())
+        return [host for host in self._hosts if host not in stuck] or self._hosts
 
     def _send(self, host: Any, calls: Sequence[tuple[Future, tuple[Any, ...]]]) -> None:
         """One actor call for a batch; references travel as its own arguments, once each, so that Ray fetches them."""
@@ -154,6 +164,7 @@ class RayFleet:
             sent.collected = True
             return arrived[sent.replies][sent.index]
         if sent.replies in late:
+            self._late[sent.replies] = sent.host
             return Missing(future.device, "late")
         if sent.host in self._hosts and not _alive(sent.host):
             self._hosts.remove(sent.host)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayError
 
 from rayfed.algorithms import device_builder
 from rayfed.config import RunConfig
@@ -18,7 +19,7 @@ from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.runtime import actors, capacity, cluster
 from rayfed.runtime.capacity import Capacity
-from rayfed.runtime.judge import Verdict, judge_of
+from rayfed.runtime.judge import Failure, Verdict, judge_of
 from rayfed.runtime.trainer import Trainer
 from rayfed.scheduling.scheduler import Scheduler
 from rayfed.store import Commit
@@ -30,7 +31,7 @@ class Session(Protocol):
     def start(self, commit: Commit | None) -> Commit: ...
     def round(self) -> Commit: ...
     def judge(self, round: int, generator: np.ndarray) -> None: ...
-    def verdicts(self, wait: bool) -> list[Verdict]: ...
+    def verdicts(self, wait: bool) -> list[Verdict | Failure]: ...
     @property
     def waiting(self) -> int: ...
     def about_judge(self) -> dict[str, Any]: ...
@@ -53,7 +54,7 @@ class LocalSession:
         scheduler = Scheduler(config, federation.counts)
         self._trainer = Trainer(config, images.shape[1], fleet, scheduler, *class_totals(federation))
         self._judge = judge_of(config, federation.dataset) if config.evaluation.every else None
-        self._verdicts: list[Verdict] = []
+        self._verdicts: list[Verdict | Failure] = []
 
     def start(self, commit: Commit | None) -> Commit:
         return self._trainer.start(commit)
@@ -65,7 +66,7 @@ class LocalSession:
         assert self._judge is not None
         self._verdicts.append(self._judge.evaluate(round, generator))
 
-    def verdicts(self, wait: bool) -> list[Verdict]:
+    def verdicts(self, wait: bool) -> list[Verdict | Failure]:
         ready, self._verdicts = self._verdicts, []
         return ready
 
@@ -97,6 +98,7 @@ class RaySession:
             capacity.refuse(self.capacity)
         self._config = config
         self._pending: list[Any] = []
+        self._failed = False
         self._start_actors(federation)
 
     def _start_actors(self, federation: Federation) -> None:
@@ -117,7 +119,8 @@ class RaySession:
         self._evaluator = None
         if config.evaluation.every:
             self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, name, dataset.key)
-        self._await([actor.ready.remote() for actor in (*self._hosts, scheduler, self._server)])
+        started = [*self._hosts, scheduler, self._server, *([self._evaluator] if self._evaluator else [])]
+        self._await([actor.ready.remote() for actor in started])
 
     def _await(self, ready: list[Any]) -> None:
         _, missing = ray.wait(ready, num_returns=len(ready), timeout=self._config.ray.wait_s)
@@ -140,19 +143,33 @@ class RaySession:
         assert self._evaluator is not None
         self._pending.append(self._evaluator.evaluate.remote(round, generator))
 
-    def verdicts(self, wait: bool) -> list[Verdict]:
+    def verdicts(self, wait: bool) -> list[Verdict | Failure]:
         if not self._pending:
             return []
         timeout = None if wait else 0
         ready, self._pending = ray.wait(self._pending, num_returns=len(self._pending), timeout=timeout)
-        return ray.get(ready)
+        found = [_verdict(ref) for ref in ready]
+        self._failed = self._failed or any(isinstance(each, Failure) for each in found)
+        return found
 
     @property
     def waiting(self) -> int:
         return len(self._pending)
 
     def about_judge(self) -> dict[str, Any]:
-        return ray.get(self._evaluator.about.remote()) if self._evaluator else {}
+        if self._evaluator is None or self._failed:
+            return {}
+        about: dict[str, Any] = ray.get(self._evaluator.about.remote())
+        return about
 
     def facts(self) -> dict[str, Any]:
         return {"fleet": "ray", "hosts": len(self._hosts)}
+
+
+def _verdict(ref: Any) -> Verdict | Failure:
+    """What an evaluation gave; one that failed must not end the training beside it."""
+    try:
+        verdict: Verdict = ray.get(ref)
+        return verdict
+    except RayError as error:
+        return Failure(str(getattr(error, "cause", None) or error).strip().splitlines()[-1])

@@ -41,9 +41,14 @@ def capabilities(config: Devices, seed: int) -> list[Capability]:
     return [low if k in chosen else strong for k in range(config.count)]
 
 
+def _batch(batch: int, samples: int) -> int:
+    """A batch that a device can fill, but never one image: BatchNorm over vectors needs two, drawn again if need be."""
+    return max(min(batch, 2), min(batch, samples))
+
+
 def equal_load(samples: NDArray[np.int64], batch: int, iterations: int) -> list[Load]:
-    """B and E for all; a device with fewer samples [K] than B trains on batches of all it has."""
-    return [Load(max(1, min(batch, int(n))), iterations) for n in samples]
+    """B and E for all; a device with fewer samples [K] than B trains on batches of all it has, of two at least."""
+    return [Load(_batch(batch, int(n)), iterations) for n in samples]
 
 
 def linear_load(samples: NDArray[np.int64], capabilities: list[Capability], batch: int, iterations: int) -> list[Load]:
@@ -56,4 +61,4 @@ def linear_load(samples: NDArray[np.int64], capabilities: list[Capability], batc
     compute = np.array([c.compute for c in capabilities])
     batches = np.rint(batch * np.maximum(FLOOR, memory / memory.max())).astype(int)
     rounds = np.rint(iterations * np.maximum(FLOOR, compute / compute.max())).astype(int)
-    return [Load(max(1, min(int(b), int(n))), max(1, int(e))) for b, e, n in zip(batches, rounds, samples, strict=True)]
+    return [Load(_batch(int(b), int(n)), max(1, int(e))) for b, e, n in zip(batches, rounds, samples, strict=True)]

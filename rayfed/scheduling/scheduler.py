@@ -24,6 +24,7 @@ class Scheduler:
         self.config = config
         self.counts = counts
         self.capabilities = load.capabilities(config.devices, config.seed)
+        self._loads = self._all_loads()
 
     def class_counts(self) -> NDArray[np.int64]:
         """Samples per device and class [K, C]."""
@@ -47,13 +48,13 @@ class Scheduler:
 
     def loads(self, group: list[int]) -> list[Load]:
         """The training load of each device of a group; fixed for the run."""
-        method = self.config.method
-        samples = self.counts.sum(axis=1)
+        return [self._loads[k] for k in group]
+
+    def _all_loads(self) -> list[Load]:
+        method, samples = self.config.method, self.counts.sum(axis=1)
         if isinstance(method, Centralized) or method.load == "equal":
-            loads = load.equal_load(samples, method.batch, method.iterations)
-        else:
-            loads = load.linear_load(samples, self.capabilities, method.batch, method.iterations)
-        return [loads[k] for k in group]
+            return load.equal_load(samples, method.batch, method.iterations)
+        return load.linear_load(samples, self.capabilities, method.batch, method.iterations)
 
     @property
     def _balanced(self) -> bool:

@@ -104,6 +104,8 @@ def test_a_late_device_is_marked_and_keeps_its_old_state(make) -> None:
     assert reply.tolist() == [1, 2, 3]
     assert [call.device for call in fleet.settle().calls] == [1]
     assert list(fleet.changed()) == [1]
+    again = fleet.collect([fleet.submit(k, "count", VALUES) for k in (1, 2)], deadline=10)
+    assert [reply.tolist() for reply in again] == [[2, 3, 4], [1, 2, 3]], "nobody queues behind the late call"
 
 
 def test_a_device_whose_later_call_is_late_keeps_what_the_earlier_one_left(make) -> None:

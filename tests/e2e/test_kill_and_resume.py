@@ -13,6 +13,7 @@ import yaml
 
 from rayfed.store import Commit, Store
 from tests.e2e.commands import (
+    STARTED_S,
     assert_gone,
     descendants,
     kill_driver,
@@ -30,6 +31,7 @@ CONFIG: dict[str, Any] = {
     "wire": "float32",
     "method": {"name": "fegan", "fraction": 0.5, "iterations": 50, "batch": 8, "moments": "keep"},
     "devices": {"count": 8},
+    "data": {"partition": "dirichlet"},
     "model": {"name": "dcgan28", "width": 4},
     "evaluation": {"every": 0},
     "tracking": {"enabled": False},
@@ -152,10 +154,11 @@ def device_hosts(process) -> list[psutil.Process]:
     ],
 )
 def test_what_can_never_fit_is_refused_in_one_line(tmp_path, override, ask):
+    """At once: not after ray.wait_s."""
     prepare(tmp_path)
     start = time.monotonic()
-    done = rayfed(tmp_path, "run", "config.yaml", override)
-    assert time.monotonic() - start < 60
+    done = rayfed(tmp_path, "run", "config.yaml", override, "ray.wait_s=10000")
+    assert time.monotonic() - start < STARTED_S
     assert (done.returncode, done.stdout) == (3, "")
     *notices, line = done.stderr.splitlines()
     assert line.startswith("rayfed: resources.device_host: no room for ")

@@ -26,14 +26,14 @@ BatchNorm of 4 + 4*25; D: 104 + 808 + 3216 + 257."""
 TIMES = {"round_seconds", "seconds", "images_per_s", "updates_per_s", "epochs_per_s"}
 
 
-def configure(every: int = 0, keep: int = 2, moments: str = "keep", partition: str = "iid") -> RunConfig:
+def configure(every: int = 0, keep: int = 2, moments: str = "keep") -> RunConfig:
     method = {"name": "fegan", "fraction": 0.5, "batch": BATCH, "iterations": ITERATIONS, "moments": moments}
     return parse(
         {
             "rounds": ROUNDS,
             "method": method,
             "devices": {"count": 4},
-            "data": {"partition": partition},
+            "data": {"partition": "iid"},
             "model": {"name": "dcgan28", "width": 4},
             "evaluation": {"every": every, "extractor": "classifier", "samples": 64},
             "store": {"keep": keep},
@@ -182,7 +182,7 @@ def test_without_an_interval_nothing_is_judged(bench, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(bench, moments, number):
     """Ctrl-C and a cluster's SIGTERM after rounds 2 and 3: each round is whole, and the end is that of no stop."""
-    setting, before = bench(moments=moments, partition="fegan"), signal.getsignal(number)
+    setting, before = bench(moments=moments), signal.getsignal(number)
     undisturbed = setting.drive("undisturbed")
     for round in (2, 3):
         assert setting.drive("stopped", Watcher({round: [number]})).round == round

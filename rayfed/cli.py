@@ -66,6 +66,8 @@ def resume(
 @app.command("list")
 def list_runs(runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None, as_json: Json = False) -> None:
     """The runs: their state, rounds and best FID."""
+    from rayfed.runtime.owner import is_dead
+
     opened = _open(runs_dir, store)
     rows = []
     for record in opened.runs():
@@ -75,7 +77,7 @@ def list_runs(runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None, as_json: Jso
                 "run": record.id,
                 "method": record.config["method"]["name"],
                 "data": record.config["data"]["name"],
-                "state": record.status,
+                "state": "killed" if record.status == "running" and is_dead(record.facts) else record.status,
                 "rounds": max(record.rounds or 0, 0),
                 "of": record.config["rounds"],
                 "best_fid": _best(history, "fid"),

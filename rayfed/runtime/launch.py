@@ -3,15 +3,12 @@
 import os
 import secrets
 import shlex
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
-
-import psutil
 
 from rayfed.config import Centralized, RunConfig, flatten
 from rayfed.data.partition import union
@@ -23,6 +20,7 @@ from rayfed.models.networks import ARCHITECTURES, LATENT
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.runtime.cluster import connected
 from rayfed.runtime.driver import Driver, Listener, Stop
+from rayfed.runtime.owner import is_alive, process_facts
 from rayfed.runtime.session import LocalSession, RaySession, Session
 from rayfed.scheduling.load import capabilities
 from rayfed.store import Commit, Status, Store
@@ -79,7 +77,7 @@ def start(config: RunConfig, local: bool, listener: Listener) -> Result:
     try:
         with _session(config, federation, local, listener) as session:
             tracker = _tracker(run_id, config, federation, session, None)
-            facts = _facts(config, federation) | _process()
+            facts = _facts(config, federation) | process_facts()
             facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
             store.create_run(run_id, config.model_dump(mode="json"), facts)
             return _Run(run_id, config, federation, session, store, tracker, listener).drive(None)
@@ -102,14 +100,14 @@ def resume(run_id: str, config: RunConfig, store: Store, local: bool, listener: 
     record = store.run(run_id)
     if record.status == "finished":
         raise UserError(f"run {run_id} is finished ({record.rounds} rounds); there is nothing to resume")
-    if _is_alive(record.facts):
+    if is_alive(record.facts):
         raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
     federation = _prepare(config, listener)
     if federation.dataset.sha256 != record.facts["dataset_sha256"]:
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
     with _session(config, federation, local, listener) as session:
         tracker = _tracker(run_id, config, federation, session, record.facts["mlflow_run"])
-        store.update_facts(run_id, **_process())
+        store.update_facts(run_id, **process_facts())
         store.set_status(run_id, "running")
         for round, metrics, _ in store.history(run_id):
             tracker.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
@@ -172,18 +170,6 @@ def _facts(config: RunConfig, federation: Federation) -> dict[str, Any]:
         "capabilities": [vars(capability) for capability in capabilities(config.devices, config.seed)],
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def _process() -> dict[str, Any]:
-    """Who drives the run."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "began": psutil.Process().create_time()}
-
-
-def _is_alive(facts: dict[str, Any]) -> bool:
-    """Whether the process that last drove a run still lives on this machine."""
-    if facts["host"] != socket.gethostname() or not psutil.pid_exists(facts["pid"]):
-        return False
-    return abs(psutil.Process(facts["pid"]).create_time() - facts["began"]) < 1
 
 
 @dataclass

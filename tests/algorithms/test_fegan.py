@@ -12,7 +12,8 @@ from rayfed.config import parse
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
-from rayfed.scheduling.load import Load
+from rayfed.models.networks import ARCHITECTURES
+from rayfed.scheduling.load import Load, equal_load
 from rayfed.scheduling.scheduler import Scheduler
 
 
@@ -128,6 +129,20 @@ def test_bytes_are_two_ways_times_participants_times_models(wire: str, extra: in
     model = sum(t.numel() for t in tensors) * np.dtype(wire).itemsize + extra * len(tensors)
     assert ledger.bytes_down == ledger.bytes_up == 2 * model
     assert ledger.bytes_across == 0
+
+
+@pytest.mark.parametrize("name", ["lsgan", "dcgan28", "dcgan32"])
+def test_a_device_with_one_image_trains_on_batches_of_it_twice(name: str) -> None:
+    """FeGAN's engine gives the first device one image; BatchNorm over vectors cannot do with a batch of one."""
+    config = parse({"method": {"name": "fegan", "fraction": 0.1}, "model": {"name": name}})
+    side = ARCHITECTURES[name].side
+    image = np.random.default_rng(0).integers(0, 256, (1, 1, side, side), np.uint8)
+    site = Site(config, 1, image, [np.array([0])])
+    (load,) = equal_load(np.array([1]), batch=50, iterations=2)
+    batches = list(site.batches(0, load, round=1))
+    assert [batch.shape[0] for batch in batches] == [2, 2]
+    site.gan.initialise(0)
+    assert np.isfinite(site.gan.train(batches, seed=1)).all()
 
 
 def test_the_centralised_reference_moves_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from rayfed.algorithms import device_builder
-from rayfed.config import RunConfig, parse
+from rayfed.config import RunConfig, parse, with_overrides
 from rayfed.data.setup import Federation, prepare
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
@@ -96,11 +96,21 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
                 np.testing.assert_array_equal(values, state[name])
 
 
+@pytest.mark.parametrize(
+    ("label", "more"),
+    [
+        ("fegan s=1 w=1", {}),
+        ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
+        ("centralized", {}),
+    ],
+)
 def test_a_whole_session_of_actors_equals_the_local_one(
-    federation: Federation, cluster: None, one_thread: None
+    label: str, more: dict[str, Any], federation: Federation, cluster: None, one_thread: None
 ) -> None:
     """GeneratorServer and Scheduler as actors too; measured times aside, every metric is the same."""
-    config = configure("fegan s=1 w=1", resources={"hosts": 2, "device_host": {"num_cpus": 0.5}})
+    config = configure(label, resources={"hosts": 2, "device_host": {"num_cpus": 0.5}}, **more)
+    if more:
+        config = with_overrides(config, ["method.load=linear", "method.moments=fresh"])
     sessions = LocalSession(config, federation), RaySession(config, federation, lambda capacity, scaling: None)
     commits = []
     for session in sessions:

@@ -162,9 +162,9 @@ def test_a_reader_sees_whole_commits_while_another_process_writes(tmp_path):
     store = Store(url)
     store.create_run("a", {}, {})
     with endless_commits(url) as writer:
-        for _ in range(30):
-            check_consistent(store)
+        seen = [check_consistent(store) for _ in range(30)]
         writer.send_signal(signal.SIGKILL)
+    assert seen == sorted(seen)
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_commit(tmp_path):

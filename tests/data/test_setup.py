@@ -63,7 +63,7 @@ def test_too_many_classes():
 
 
 def test_parameters_of_other_partitions_are_not_checked():
-    prepare(partition="iid", max_class=20, classes_per_device=20)
+    assert prepare(partition="iid", max_class=20, classes_per_device=20).counts.sum() == 6000
 
 
 @pytest.mark.parametrize("name", ["iid", "classes", "dirichlet"])

@@ -28,11 +28,9 @@ def job(name: str) -> RunConfig:
     return load(JOBS / f"{name}.yaml")
 
 
-@pytest.mark.parametrize("name", jobs())
+@pytest.mark.parametrize("name", [name for name in jobs() if job(name).data.name in OFFLINE])
 def test_every_jobs_data_can_be_spread_over_its_devices(name):
     config = job(name)
-    if config.data.name not in OFFLINE:
-        pytest.skip(f"{config.data.name} is not on this machine")
     federation = prepare(config, ARCHITECTURES[config.model.name].side)
     assert len(federation.parts) == config.devices.count
     assert federation.counts.sum(axis=1).tolist() == [len(part) for part in federation.parts]

@@ -100,7 +100,9 @@ def test_the_evaluator_is_asked_for_only_where_something_is_evaluated():
 
 
 def test_a_plan_that_fits_is_not_refused():
-    refuse(plan(resources(), [CPU_NODE], 100, True))
+    fitting = plan(resources(), [CPU_NODE], 100, True)
+    refuse(fitting)
+    assert fitting.unplaced == ()
 
 
 def test_actors_that_ask_for_nothing_fit_even_where_there_is_nothing():

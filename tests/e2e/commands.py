@@ -69,7 +69,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], fo
     while not condition():
         assert process.poll() is None, (folder / "err.txt").read_text()
         assert time.monotonic() < deadline, (folder / "err.txt").read_text()
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def wait_for_rounds(process: subprocess.Popen[str], folder: Path, store: Store, count: int) -> float:

@@ -4,7 +4,6 @@ Torch is imported inside them: the scheduler's process does without it.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,18 +125,23 @@ class Evaluator:
     def __init__(self, config: RunConfig, scheduler: str, dataset_key: str) -> None:
         """The scheduler, by its actor's name, says where the images are."""
         self.arguments = config, scheduler, dataset_key
+        self._judge: Any = None
 
     def ready(self) -> None:
         """Answers once the evaluator is up; its extractors are loaded, or trained, when first needed."""
 
-    @cached_property
+    @property
     def judge(self) -> Any:
-        from rayfed.runtime.judge import Judge
+        """Made when first needed; not a cached_property, whose lock cannot travel with an actor's class."""
+        if self._judge is None:
+            from rayfed.runtime.judge import Judge
 
-        config, scheduler, dataset_key = self.arguments
-        references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
-        images, _, labels, test_images = ray.get(references)
-        return Judge(config, images, labels, test_images, dataset_key, _processor(config.resources.evaluator))
+            config, scheduler, dataset_key = self.arguments
+            references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
+            images, _, labels, test_images = ray.get(references)
+            processor = _processor(config.resources.evaluator)
+            self._judge = Judge(config, images, labels, test_images, dataset_key, processor)
+        return self._judge
 
     def about(self) -> Any:
         """See `Judge.about`."""

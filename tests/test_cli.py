@@ -249,6 +249,19 @@ def test_list_shows_every_run(made):
     assert line.split()[:6] == [made.run, "fegan", "fashion-mnist-6k", "finished", "2", "2"]
 
 
+def test_list_tells_a_killed_run_from_a_running_one(made):
+    facts = made.store.run(made.run).facts
+    made.store.set_status(made.run, "running")
+    try:
+        [running] = rayfed(made.folder, "list", "--json").json
+        made.store.update_facts(made.run, began=facts["began"] - 3600)  # the process id is another process's now
+        [killed] = rayfed(made.folder, "list", "--json").json
+    finally:
+        made.store.update_facts(made.run, **facts)
+        made.store.set_status(made.run, "finished")
+    assert (running["state"], killed["state"]) == ("running", "killed")
+
+
 def test_list_reads_the_database_it_is_given(made, tmp_path):
     url = f"sqlite:///{made.folder}/rayfed-runs/rayfed.db"
     assert [row["run"] for row in rayfed(tmp_path, "list", "--store", url, "--json").json] == [made.run]

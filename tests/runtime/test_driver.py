@@ -13,6 +13,7 @@ from scipy.stats import entropy
 from rayfed.config import RunConfig, parse
 from rayfed.data.setup import Federation, prepare
 from rayfed.runtime.driver import Driver, Stop
+from rayfed.runtime.judge import Failure
 from rayfed.runtime.session import LocalSession
 from rayfed.store import Commit, Store
 from rayfed.tracking import NoTracker
@@ -61,8 +62,11 @@ class Watcher:
     signals: dict[int, list[int]] = field(default_factory=dict)
     rounds: list[int] = field(default_factory=list)
     judged: list[int] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
-    def notice(self, text): ...
+    def notice(self, text):
+        self.notices.append(text)
+
     def capacity(self, capacity, scaling): ...
 
     def live(self, start):
@@ -176,6 +180,19 @@ def test_without_an_interval_nothing_is_judged(bench, tmp_path):
     last = setting.drive("a", watcher)
     assert watcher.judged == []
     assert not {"fid", "fid_classifier"} & last.metrics.keys()
+
+
+def test_a_failed_evaluation_is_a_notice_and_training_goes_on(bench):
+    setting, watcher = bench(every=2), Watcher()
+
+    class Session(LocalSession):
+        def verdicts(self, wait):
+            return [Failure("no room")] * len(super().verdicts(wait))
+
+    last = setting.drive("a", watcher, Session(setting.config, setting.federation))
+    assert (last.round, watcher.judged) == (ROUNDS, [])
+    assert watcher.notices == ["no FID: no room; training goes on"] * 3
+    assert "fid_classifier" not in last.metrics
 
 
 @pytest.mark.parametrize("moments", ["keep", "fresh"])

@@ -1,18 +1,17 @@
-"""What the methods share: the state of a run, a process's workspace, a round of local training, the mean."""
+"""What the methods share: the state of a run, what a round reports, a round of local training, the mean."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from rayfed.config import FederatedTraining, RunConfig
+from rayfed.algorithms.site import Site
+from rayfed.config import DistributedTraining
 from rayfed.fleet.codec import Codec, Packed
-from rayfed.fleet.protocol import Fleet, Missing, QuorumError
-from rayfed.models.gan import GAN
+from rayfed.fleet.protocol import Fleet, Future, Missing, QuorumError
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import SamplerState
-from rayfed.seeding import SERVER, generator
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,16 @@ class State:
 
 
 @dataclass(frozen=True)
+class Report:
+    """What a round says of one device that took part: the real images it trained on, the mean losses of G and D."""
+
+    device: int
+    images: int
+    loss_g: float
+    loss_d: float
+
+
+@dataclass(frozen=True)
 class Update:
     """A device's reply: its models, the load it carried, its mean losses, and which device it is."""
 
@@ -33,6 +42,11 @@ class Update:
     load: Load
     loss_g: float
     loss_d: float
+
+    @property
+    def report(self) -> Report:
+        """The update without its models."""
+        return Report(self.device, self.load.images, self.loss_g, self.loss_d)
 
 
 class Scheduler(Protocol):
@@ -44,43 +58,11 @@ class Scheduler(Protocol):
     def class_counts(self) -> np.ndarray: ...
 
 
-NO_IMAGES = np.empty((0, 0, 0, 0), np.uint8)
-"""What a site holds where no devices run."""
+class Server(Protocol):
+    """The server half of a method."""
 
-
-class Site:
-    """One process's workspace: the networks, the wire's codec and, where devices run, the data.
-
-    `images` uint8 [N, C, H, W] is shared by all devices; `parts` gives each device's indices into it.
-    """
-
-    def __init__(
-        self,
-        config: RunConfig,
-        channels: int,
-        images: np.ndarray = NO_IMAGES,
-        parts: Sequence[np.ndarray] = (),
-        device: str = "cpu",
-    ) -> None:
-        self.config = config
-        self.gan = GAN(config.model, channels, device)
-        self.codec = Codec(config.wire, self.gan.sizes)
-        self.images = images
-        self.parts = parts
-
-    def samples(self, device: int) -> np.ndarray:
-        """The indices a device holds; the SERVER of the centralised reference holds all."""
-        return np.unique(np.concatenate(self.parts)) if device == SERVER else self.parts[device]
-
-    def batches(self, device: int, load: Load, round: int) -> Iterator[np.ndarray]:
-        """The round's batches, uint8 [B, C, H, W]: the device's data shuffled, and again when it runs out."""
-        rng = generator(self.config.seed, round, device, "batches")
-        samples, order = self.samples(device), np.empty(0, np.int64)
-        for _ in range(load.iterations):
-            while len(order) < load.batch:
-                order = np.concatenate((order, rng.permutation(samples)))
-            batch, order = order[: load.batch], order[load.batch :]
-            yield self.images[batch]
+    def init(self) -> State: ...
+    def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]: ...
 
 
 def train_group(
@@ -95,28 +77,35 @@ def train_group(
         fleet.submit(device, "train", handle, load, round, cost=load.images)
         for device, load in sorted(zip(group, loads, strict=True), key=lambda pair: pair[0])
     ]
+    return [update for update in collect(fleet, site, futures) if is_valid(update.models, site.codec)]
+
+
+def collect(fleet: Fleet, site: Site, futures: Sequence[Future]) -> list[Any]:
+    """The replies that arrived within the method's deadline; none when they are fewer than its quorum."""
     method = site.config.method
-    deadline, quorum = (method.deadline_s, method.quorum) if isinstance(method, FederatedTraining) else (None, 1.0)
+    deadline, quorum = (method.deadline_s, method.quorum) if isinstance(method, DistributedTraining) else (None, 1.0)
     try:
         replies = fleet.collect(futures, deadline, quorum)
     except QuorumError:
         return []
-    return [reply for reply in replies if not isinstance(reply, Missing) and _valid(reply.models, site.codec)]
+    return [reply for reply in replies if not isinstance(reply, Missing)]
 
 
-def _valid(models: Packed, codec: Codec) -> bool:
-    """Whether a device's models have this run's layout and are finite."""
+def is_valid(packed: Packed, codec: Codec) -> bool:
+    """Whether what a device sent has this run's layout and is finite."""
     try:
-        values = codec.values(models)
+        values = codec.values(packed)
     except ValueError:
         return False
     # A finite sum proves all values finite in one cheap pass; only an overflowing sum needs the long look.
     return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
-def average(codec: Codec, updates: Sequence[Update], weights: np.ndarray) -> dict[str, np.ndarray]:
+def average(site: Site, fleet: Fleet, codec: Codec, updates: Sequence[Update], weights: np.ndarray) -> dict[str, Any]:
     """The weighted mean of the updates' models, parameters and buffers alike, summed in the order given."""
     total, scaled = np.zeros(codec.length, np.float32), np.empty(codec.length, np.float32)
-    for update, weight in zip(updates, weights.astype(np.float32), strict=True):
-        total += np.multiply(codec.values(update.models), weight, out=scaled)
+    with site.work(fleet, "average"):
+        site.gan.meter.add(2 * codec.length * len(updates))
+        for update, weight in zip(updates, weights.astype(np.float32), strict=True):
+            total += np.multiply(codec.values(update.models), weight, out=scaled)
     return codec.split(total)

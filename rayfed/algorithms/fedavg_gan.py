@@ -6,13 +6,14 @@ share n_k / n of the participants' samples. The device half is FeGAN's.
 
 import numpy as np
 
-from rayfed.algorithms.common import Scheduler, Site, State, Update, average, train_group
+from rayfed.algorithms.common import Report, Scheduler, State, Update, average, train_group
+from rayfed.algorithms.site import Site
 from rayfed.fleet.protocol import Fleet
 from rayfed.seeding import SERVER, torch_seed
 
 
 class Server:
-    """Random participants, local training, a mean."""
+    """Participants (random unless configured), local training, a mean."""
 
     def __init__(self, site: Site, scheduler: Scheduler) -> None:
         self.site = site
@@ -22,15 +23,17 @@ class Server:
     def init(self) -> State:
         """Fresh networks."""
         self.site.gan.initialise(torch_seed(self.site.config.seed, 0, SERVER, "weights"))
-        return State(0, self.site.gan.models(), {})
+        return State(0, self.site.gan.models(), {"sampler": self.scheduler.start()})
 
-    def round(self, state: State, fleet: Fleet) -> tuple[State, list[Update]]:
+    def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One round of FedAvg; without any update the models stay as they are."""
         round = state.round + 1
-        group, _ = self.scheduler.select(round, {})
+        group, sampler = self.scheduler.select(round, state.facts["sampler"])
         updates = train_group(fleet, self.site, round, state.arrays, group, self.scheduler.loads(group))
-        models = average(self.site.codec, updates, self.weights(updates)) if updates else state.arrays
-        return State(round, models, {}), updates
+        models = state.arrays
+        if updates:
+            models = average(self.site, fleet, self.site.codec, updates, self.weights(updates))
+        return State(round, models, {"sampler": sampler}), [update.report for update in updates]
 
     def weights(self, updates: list[Update]) -> np.ndarray:
         """FL-VANILLA: 1 / P for each of P participants."""

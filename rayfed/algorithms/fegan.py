@@ -8,8 +8,9 @@ FL-VANILLA.
 
 import numpy as np
 
-from rayfed.algorithms.common import Scheduler, Site, State, Update, average, train_group
-from rayfed.config import Fegan
+from rayfed.algorithms.common import Report, Scheduler, State, Update, average, train_group
+from rayfed.algorithms.site import Site
+from rayfed.config import Centralized, FederatedTraining, Fegan
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.scheduling.divergence import kl_divergence
@@ -28,6 +29,7 @@ class Device:
     def train(self, models: Packed, load: Load, round: int) -> Update:
         """E local iterations of (G, D) on batches of B, from the server's models."""
         gan, config = self.site.gan, self.site.config
+        assert isinstance(config.method, FederatedTraining | Centralized)
         gan.load_models(self.site.codec.decode(models))
         gan.load_moments(self.state or None)
         seed = torch_seed(config.seed, round, self.number, "train")
@@ -52,13 +54,15 @@ class Server:
         self.site.gan.initialise(torch_seed(self.site.config.seed, 0, SERVER, "weights"))
         return State(0, self.site.gan.models(), {"sampler": self.scheduler.start()})
 
-    def round(self, state: State, fleet: Fleet) -> tuple[State, list[Update]]:
+    def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One round: sample, train, weight, average. Without any update the models stay as they are."""
         round = state.round + 1
         group, sampler = self.scheduler.select(round, state.facts["sampler"])
         updates = train_group(fleet, self.site, round, state.arrays, group, self.scheduler.loads(group))
-        models = average(self.site.codec, updates, self.weights(updates)) if updates else state.arrays
-        return State(round, models, {"sampler": sampler}), updates
+        models = state.arrays
+        if updates:
+            models = average(self.site, fleet, self.site.codec, updates, self.weights(updates))
+        return State(round, models, {"sampler": sampler}), [update.report for update in updates]
 
     def weights(self, updates: list[Update]) -> np.ndarray:
         """The updates' weights, summing to 1: KL weights times loads, or the plain mean when weighting is off."""

@@ -5,41 +5,53 @@ and what would be right. Values that only the data can refute (more classes than
 device's data) are checked in `rayfed.data.setup`, in the same words.
 """
 
-from rayfed.config.reading import flatten, load, parse, with_overrides
-from rayfed.config.sections import (
+from rayfed.config.methods import (
+    F2A,
+    F2U,
+    AsynDgan,
+    CentralGenerator,
     Centralized,
-    Data,
-    Devices,
-    Evaluation,
+    DistributedTraining,
     FederatedTraining,
     FedGan,
     Fegan,
     FlVanilla,
-    Model,
-    Ray,
-    Resources,
-    Role,
-    RunConfig,
-    Store,
-    Tracking,
+    MdGan,
+    Ren,
 )
+from rayfed.config.reading import flatten, load, parse, with_overrides
+from rayfed.config.run import RunConfig
+from rayfed.config.sections import Data, Devices, Evaluation, Model, Ray, Resources, Role, Store, Tracking
+from rayfed.config.simulation import Cell, Lan, Profile, Twin, Wired
 
 __all__ = [
+    "F2A",
+    "F2U",
+    "AsynDgan",
+    "Cell",
+    "CentralGenerator",
     "Centralized",
     "Data",
     "Devices",
+    "DistributedTraining",
     "Evaluation",
     "FedGan",
     "FederatedTraining",
     "Fegan",
     "FlVanilla",
+    "Lan",
+    "MdGan",
     "Model",
+    "Profile",
     "Ray",
+    "Ren",
     "Resources",
     "Role",
     "RunConfig",
     "Store",
     "Tracking",
+    "Twin",
+    "Wired",
     "flatten",
     "load",
     "parse",

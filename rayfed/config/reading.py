@@ -9,7 +9,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from rayfed.config.sections import Method, RunConfig
+from rayfed.config.methods import Method
+from rayfed.config.run import RunConfig
 from rayfed.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""The sections of a configuration and what each key means."""
+"""The sections of a configuration that every method shares, and what each key means."""
 
 from typing import Annotated, Literal
 
@@ -12,68 +12,6 @@ class Section(BaseModel):
     """A frozen, strict section: no unknown keys, no silent conversions, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class LocalTraining(Section):
-    """What every method that trains whole GANs on devices shares."""
-
-    iterations: Count = 30
-    """E, local iterations of (G, D) in a round."""
-    batch: Count = 50
-    """B, images in a batch."""
-    moments: Literal["keep", "fresh"] = "keep"
-    """Adam's moments stay on the device between rounds, or start at zero each round."""
-
-
-class FederatedTraining(LocalTraining):
-    """Local training on a fraction of the devices each round."""
-
-    fraction: Fraction = 0.1
-    """C, the fraction of the devices that take part in a round."""
-    load: Literal["equal", "linear"] = "equal"
-    """B and E the same for all, or smaller for weak devices (FeGAN, section 3.4)."""
-    deadline_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of wall clock after which a round goes on without the late; none: wait for all."""
-    quorum: Fraction = 0.5
-    """The fraction of the participants that must reply, else the round is abandoned and its models kept."""
-
-
-class Fegan(FederatedTraining):
-    """FeGAN (Guerraoui et al. 2020); sampling and weighting are its s and w."""
-
-    name: Literal["fegan"]
-    sampling: Literal["balanced", "random"] = "balanced"
-    weighting: Literal["kl", "uniform"] = "kl"
-    scheme: Literal["exp", "linear", "dirac"] = "exp"
-    sign: Literal["authors", "opposite"] = "authors"
-    """authors: exp(s_k), which favours skewed devices; opposite: exp(-s_k)."""
-
-    @model_validator(mode="after")
-    def _sign_needs_an_exponent(self) -> "Fegan":
-        if self.sign == "opposite" and self.scheme == "linear":
-            raise ValueError("method.sign = 'opposite': the linear scheme has no exponent to turn; use exp or dirac")
-        return self
-
-
-class FlVanilla(FederatedTraining):
-    """FedAvg of G and D with the plain mean."""
-
-    name: Literal["fl-vanilla"]
-
-
-class FedGan(FederatedTraining):
-    """FedAvg of G and D weighted by n_k / n."""
-
-    name: Literal["fedgan"]
-
-
-class Centralized(LocalTraining):
-    """All data in one place: the reference."""
-
-    name: Literal["centralized"]
-
-
-Method = Annotated[Fegan | FlVanilla | FedGan | Centralized, Field(discriminator="name")]
 
 
 class Devices(Section):
@@ -196,51 +134,3 @@ class Store(Section):
     """A SQLAlchemy URL; none: SQLite in the runs folder."""
     keep: Count = 2
     """How many last commits of a run are kept."""
-
-
-class RunConfig(Section):
-    """One run."""
-
-    seed: Annotated[int, Field(ge=0)] = 0
-    rounds: Count = 100
-    runs_dir: str = "rayfed-runs"
-    wire: Literal["float32", "float16", "int8"] = "float32"
-    """How models are encoded between server and devices."""
-    method: Method
-    devices: Devices = Devices()
-    data: Data = Data()
-    model: Model = Model()
-    resources: Resources = Resources()
-    ray: Ray = Ray()
-    evaluation: Evaluation = Evaluation()
-    tracking: Tracking = Tracking()
-    store: Store = Store()
-
-    @property
-    def participants(self) -> int:
-        """Devices in a round, C*K rounded down; 1 for the centralised reference."""
-        if isinstance(self.method, Centralized):
-            return 1
-        return int(self.method.fraction * self.devices.count + 1e-9)
-
-    @model_validator(mode="after")
-    def _someone_takes_part(self) -> "RunConfig":
-        if self.participants < 1 and not isinstance(self.method, Centralized):
-            share, count = self.method.fraction, self.devices.count
-            raise ValueError(
-                f"method.fraction = {share}: C*K = {share} * {count} = {share * count:g} devices a round is less "
-                f"than one; with devices.count = {count} it must be at least {1 / count:.4g}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _batch_norm_needs_two(self) -> "RunConfig":
-        if self.method.batch < 2 and self.model.name == "dcgan28":
-            raise ValueError("method.batch = 1: dcgan28's BatchNorm over vectors needs at least 2 images in a batch")
-        return self
-
-    @model_validator(mode="after")
-    def _no_wire_without_devices(self) -> "RunConfig":
-        if self.wire != "float32" and isinstance(self.method, Centralized):
-            raise ValueError(f"wire = '{self.wire}': centralized sends nothing over a wire; use float32")
-        return self

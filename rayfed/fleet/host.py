@@ -2,31 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rayfed.fleet.codec import payload_bytes
-from rayfed.fleet.protocol import Arrays
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a call cost: measured seconds, bytes of each argument, bytes of the reply."""
-
-    seconds: float
-    inputs: tuple[int, ...]
-    output: int
+from rayfed.fleet.protocol import Arrays, Receipt
 
 
 class Host:
     """Builds a device's half around its state when it is that device's turn.
 
     `build(device, state)` gives an object with the methods that are called and an attribute `state`, the Arrays
-    that the device owns until its next turn.
+    that the device owns until its next turn. `flops()` gives the floating-point operations since it was last asked.
     """
 
-    def __init__(self, build: Callable[[int, Arrays], Any]) -> None:
+    def __init__(self, build: Callable[[int, Arrays], Any], flops: Callable[[], int] = int) -> None:
         self.build = build
+        self.flops = flops
 
     def run(self, device: int, method: str, state: Arrays, *args: Any) -> tuple[Any, Arrays, Receipt]:
         """Run one call; the same state and arguments give the same reply, on any host, any number of times."""
@@ -34,4 +25,5 @@ class Host:
         half = self.build(device, state)
         reply = getattr(half, method)(*args)
         seconds = time.perf_counter() - start
-        return reply, half.state, Receipt(seconds, tuple(payload_bytes(arg) for arg in args), payload_bytes(reply))
+        inputs = tuple(payload_bytes(arg) for arg in args)
+        return reply, half.state, Receipt(seconds, self.flops(), inputs, payload_bytes(reply))

@@ -1,20 +1,71 @@
-"""The ledger: every call that ran on a device and every payload that crossed a link, as plain events."""
+"""The ledger: what the server did in a round, in the order it did it, and what every call cost.
+
+The server is one sequential program: it shares payloads, computes, submits calls and waits for replies. Devices run
+beside it, each one call at a time in the order submitted. So the list of events below is enough to tell when
+everything would have happened on other hardware; see `rayfed.twin.clock`.
+"""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rayfed.seeding import SERVER
 
 
 @dataclass(frozen=True)
+class Share:
+    """The server has a payload for devices; it may be sent from now on, or since the point `since` marks."""
+
+    handle: int
+    since: str | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point in the server's program by name, in this round or an earlier one."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """The server computes; `seconds` is measured where it ran."""
+
+    method: str
+    seconds: float
+    flops: int
+
+
+@dataclass(frozen=True)
+class Input:
+    """One argument of a call: its bytes, the node that holds it, and the handle or the call whose reply it is."""
+
+    source: int
+    nbytes: int
+    handle: int | None = None
+    call: int | None = None
+
+
+@dataclass(frozen=True)
 class Call:
-    """One method run on one node; `seconds` is measured on the host that ran it."""
+    """The server submits a call on a device; the call's cost and the bytes of its reply."""
 
     id: int
     device: int
     method: str
     seconds: float
+    flops: int
+    inputs: tuple[Input, ...]
+    output: int
+
+
+@dataclass(frozen=True)
+class Collect:
+    """The server waits for these calls' replies; each reply crosses to it."""
+
+    calls: tuple[int, ...]
+
+
+Event = Share | Mark | Work | Call | Collect
 
 
 @dataclass(frozen=True)
@@ -29,21 +80,25 @@ class Transfer:
 
 @dataclass
 class Ledger:
-    """Events in the order the server asked for them; what stays on one node crosses no link and is not entered."""
+    """The events of a round in program order."""
 
-    calls: list[Call] = field(default_factory=list)
-    transfers: list[Transfer] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
-    def enter(self, call: Call, sources: Sequence[int], inputs: Sequence[int], collected: int) -> None:
-        """Enter a call: argument i came from node `sources[i]` with `inputs[i]` bytes, `collected` went up."""
-        self.calls.append(call)
-        for source, nbytes in zip(sources, inputs, strict=True):
-            self._move(call.id, source, call.device, nbytes)
-        self._move(call.id, call.device, SERVER, collected)
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that ran, in the order submitted."""
+        return [event for event in self.events if isinstance(event, Call)]
 
-    def _move(self, call: int, source: int, destination: int, nbytes: int) -> None:
-        if nbytes and source != destination:
-            self.transfers.append(Transfer(call, source, destination, nbytes))
+    @property
+    def transfers(self) -> list[Transfer]:
+        """What crossed a link: what stays on one node is left out."""
+        collected = {call for event in self.events if isinstance(event, Collect) for call in event.calls}
+        moves = []
+        for call in self.calls:
+            moves += [Transfer(call.id, each.source, call.device, each.nbytes) for each in call.inputs]
+            if call.id in collected:
+                moves.append(Transfer(call.id, call.device, SERVER, call.output))
+        return [move for move in moves if move.nbytes and move.source != move.destination]
 
     @property
     def bytes_down(self) -> int:

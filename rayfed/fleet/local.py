@@ -1,11 +1,13 @@
 """The fleet in this process: for a debugger, for tests, and as the reference that RayFleet must equal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
-from rayfed.fleet.host import Host, Receipt
-from rayfed.fleet.ledger import Call, Ledger
-from rayfed.fleet.protocol import Arrays, Future, Handle, sources
+from rayfed.fleet.host import Host
+from rayfed.fleet.journal import Journal
+from rayfed.fleet.ledger import Ledger
+from rayfed.fleet.protocol import Arrays, Future, Handle, Receipt, sources
 
 
 class LocalFleet:
@@ -15,39 +17,52 @@ class LocalFleet:
         self._host = host
         self._states: dict[int, Arrays] = {}
         self._changed: set[int] = set()
-        self._done: dict[int, tuple[Future, Any, Receipt]] = {}
-        self._collected: set[int] = set()
+        self._replies: dict[int, Any] = {}
+        self._receipts: dict[int, Receipt] = {}
+        self._before: dict[int, Arrays] = {}
+        self._journal = Journal()
         self._calls = 0
 
-    def share(self, payload: Any) -> Handle:
-        return Handle(payload)
+    def share(self, payload: Any, since: str | None = None) -> Handle:
+        return Handle(self._journal.share(since), payload)
+
+    def mark(self, name: str) -> None:
+        self._journal.mark(name)
+
+    def work(self, method: str, flops: Callable[[], int]) -> AbstractContextManager[None]:
+        return self._journal.work(method, flops)
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
         before = self._states.get(device, {})
         reply, state, receipt = self._host.run(device, method, before, *map(self._value, args))
         future = Future(self._calls, device, method, sources(args))
         self._calls += 1
+        self._journal.submit(future)
         self._states[device] = state
         self._changed.add(device)
-        self._done[future.call] = future, reply, receipt
+        self._replies[future.call], self._receipts[future.call], self._before[future.call] = reply, receipt, before
         return future
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
-        self._collected.update(future.call for future in futures)
+        self._journal.collect(futures)
         return [self._value(future) for future in futures]
 
+    def revert(self, futures: Sequence[Future]) -> None:
+        for future in sorted(futures, key=lambda future: future.call, reverse=True):
+            self._states[future.device] = self._before[future.call]
+
+    def ledger(self) -> Ledger:
+        return self._journal.ledger(self._receipts)
+
     def settle(self) -> Ledger:
-        ledger = Ledger()
-        for future, _, receipt in self._done.values():
-            call = Call(future.call, future.device, future.method, receipt.seconds)
-            collected = receipt.output if future.call in self._collected else 0
-            ledger.enter(call, future.sources, receipt.inputs, collected)
-        self._done, self._collected = {}, set()
+        ledger = self.ledger()
+        self._replies, self._receipts, self._before = {}, {}, {}
+        self._journal.clear()
         return ledger
 
     def _value(self, arg: Any) -> Any:
         if isinstance(arg, Future):
-            return self._done[arg.call][1]
+            return self._replies[arg.call]
         return arg.ref if isinstance(arg, Handle) else arg
 
     def changed(self) -> dict[int, Arrays]:

@@ -1,11 +1,23 @@
 """What an algorithm sees of the devices: share, submit, collect."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rayfed.fleet.ledger import Ledger
+from rayfed.fleet.ledger import Call, Input, Ledger
 from rayfed.seeding import SERVER
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a call cost: measured seconds, floating-point operations, bytes of each argument, bytes of the reply."""
+
+    seconds: float
+    flops: int
+    inputs: tuple[int, ...]
+    output: int
+
 
 Arrays = dict[str, Any]
 """A device's state between calls: numpy arrays by name, nothing else."""
@@ -15,22 +27,44 @@ Arrays = dict[str, Any]
 class Handle:
     """A payload shared by the server: sent once, read by many. `ref` is the fleet's own."""
 
+    number: int
     ref: Any
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where an argument comes from: the node that holds it, and the handle or the call whose reply it is."""
+
+    node: int
+    handle: int | None = None
+    call: int | None = None
+
+
+@dataclass(frozen=True)
 class Future:
-    """A reply that a device will give; `sources` are the nodes its call's arguments come from."""
+    """A reply that a device will give."""
 
     call: int
     device: int
     method: str
-    sources: tuple[int, ...]
+    sources: tuple[Source, ...]
+
+    def entry(self, receipt: Receipt) -> Call:
+        """The ledger's entry for the call, now that its cost is known."""
+        pairs = zip(self.sources, receipt.inputs, strict=True)
+        inputs = tuple(Input(source.node, nbytes, source.handle, source.call) for source, nbytes in pairs)
+        return Call(self.call, self.device, self.method, receipt.seconds, receipt.flops, inputs, receipt.output)
 
 
-def sources(args: Sequence[Any]) -> tuple[int, ...]:
-    """The node each argument comes from: a Future's device, else the server."""
-    return tuple(arg.device if isinstance(arg, Future) else SERVER for arg in args)
+def sources(args: Sequence[Any]) -> tuple[Source, ...]:
+    """The source of each argument: a Future's device, else the server."""
+
+    def source(arg: Any) -> Source:
+        if isinstance(arg, Future):
+            return Source(arg.device, call=arg.call)
+        return Source(SERVER, handle=arg.number if isinstance(arg, Handle) else None)
+
+    return tuple(map(source, args))
 
 
 @dataclass(frozen=True)
@@ -48,8 +82,20 @@ class QuorumError(Exception):
 class Fleet(Protocol):
     """Where device halves live. Every call sees the state its device's previous call left."""
 
-    def share(self, payload: Any) -> Handle:
-        """Hand a payload over once, for any number of `submit`s to name."""
+    def share(self, payload: Any, since: str | None = None) -> Handle:
+        """Hand a payload over once, for any number of `submit`s to name.
+
+        `since`: the payload has been what it is since that `mark`, and its sending may have begun then.
+        """
+
+    def mark(self, name: str) -> None:
+        """Remember this point of the server's program, for a later `share`, in this round or the next."""
+
+    def work(self, method: str, flops: Callable[[], int]) -> AbstractContextManager[None]:
+        """The server computes in this block; whatever was submitted before runs beside it.
+
+        `flops()` gives the floating-point operations since it was last asked.
+        """
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
         """Have `method` of a device's half run, at once or when a reply is asked for.
@@ -65,8 +111,14 @@ class Fleet(Protocol):
         that arrived is below `quorum`. A late device keeps the state it had before the call.
         """
 
+    def revert(self, futures: Sequence[Future]) -> None:
+        """Leave the devices of these calls as they were before them."""
+
+    def ledger(self) -> Ledger:
+        """The ledger since the last `settle`, without the calls whose cost is not known yet."""
+
     def settle(self) -> Ledger:
-        """Wait for every call not collected and give the ledger since the last `settle`."""
+        """Wait for every call not collected, give the ledger since the last `settle` and begin a new one."""
 
     def changed(self) -> dict[int, Any]:
         """The states (Arrays, or references to them) that calls since the last `changed` left, by device."""

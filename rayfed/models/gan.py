@@ -1,6 +1,7 @@
-"""One generator against one discriminator on one processor: the training step that every method builds on."""
+"""One generator against one discriminator on one processor: the training steps that every method builds on."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -8,14 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rayfed.config import Model
+from rayfed.config import Model, RunConfig
 from rayfed.models import flat
+from rayfed.models.flops import Meter
 from rayfed.models.networks import ARCHITECTURES, LATENT, initialise
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
 WIDTH = 64
 """ngf = ndf of the published DCGANs."""
+BOTH = ("generator", "discriminator")
 
 
 def cpu_has_bf16() -> bool:
@@ -34,19 +37,38 @@ def to_uint8(x: Tensor) -> np.ndarray:
     return x.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).contiguous().cpu().numpy()
 
 
-class GAN:
-    """A workspace: networks and optimizers that are loaded with a device's weights when it is that device's turn."""
+def gan_of(config: RunConfig, channels: int, classes: int, device: str = "cpu") -> "GAN":
+    """The GAN of a run on a data set of so many channels and classes; conditional if the method is."""
+    return GAN(config.model, channels, device, classes if config.method.conditional else 0)
 
-    def __init__(self, config: Model, channels: int, device: str = "cpu") -> None:
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's global generators hold `seed` in this block and what they held before after it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+class GAN:
+    """A workspace: networks and optimizers that are loaded with a device's weights when it is that device's turn.
+
+    With `classes` the networks are conditional: G gets z and a one-hot label, D an image and its label as one plane
+    per class. Labels are then int [B]; without, they are None.
+    """
+
+    def __init__(self, config: Model, channels: int, device: str = "cpu", classes: int = 0) -> None:
         architecture = ARCHITECTURES[config.name]
         self.device = torch.device(device)
+        self.classes = classes
         self.generator, self.discriminator = (
             network.to(self.device).to(memory_format=torch.channels_last)
-            for network in architecture.build(channels, config.width or WIDTH)
+            for network in architecture.build(channels, config.width or WIDTH, classes)
         )
         self.loss = LOSSES[config.loss or architecture.loss]
         self.bf16 = config.precision == "bf16"
         self.config = config
+        self.meter = Meter()
 
     @cached_property
     def optimizers(self) -> dict[str, torch.optim.Adam]:
@@ -67,33 +89,38 @@ class GAN:
         """Values per tensor of each network, parameters and buffers."""
         return {name: flat.sizes(network) for name, network in self.networks.items()}
 
+    @property
+    def latent(self) -> int:
+        """Length of the generator's input."""
+        return LATENT + self.classes
+
     def initialise(self, seed: int) -> None:
         """Draw fresh weights from `seed`."""
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             for network in self.networks.values():
                 initialise(network)
 
-    def models(self) -> dict[str, np.ndarray]:
-        """Both networks as float32 vectors."""
-        return {name: flat.module_to_vector(network) for name, network in self.networks.items()}
+    def models(self, names: Sequence[str] = BOTH) -> dict[str, np.ndarray]:
+        """The named networks as float32 vectors."""
+        return {name: flat.module_to_vector(self.networks[name]) for name in names}
 
     def load_models(self, models: Mapping[str, np.ndarray]) -> None:
         """Load the networks that `models` holds."""
         for name, vector in models.items():
             flat.vector_to_module(vector, self.networks[name])
 
-    def moments(self) -> dict[str, np.ndarray]:
+    def moments(self, names: Sequence[str] = BOTH) -> dict[str, np.ndarray]:
         """Adam's state as plain arrays: step [1], exp_avg [n] and exp_avg_sq [n] of each network."""
         return {
-            f"{name}.{key}": flat.flatten(state[key] for state in optimizer.state.values())
-            for name, optimizer in self.optimizers.items()
+            f"{name}.{key}": flat.flatten(state[key] for state in self.optimizers[name].state.values())
+            for name in names
             for key in ("step", "exp_avg", "exp_avg_sq")
         }
 
-    def load_moments(self, moments: Mapping[str, np.ndarray] | None) -> None:
-        """Load what `moments()` gave; None starts afresh."""
-        for name, optimizer in self.optimizers.items():
+    def load_moments(self, moments: Mapping[str, np.ndarray] | None, names: Sequence[str] = BOTH) -> None:
+        """Load what `moments()` gave, whatever else is in it; None starts afresh."""
+        for name in names:
+            optimizer = self.optimizers[name]
             if moments is None or not optimizer.state:
                 for parameter in self.networks[name].parameters():
                     optimizer.state[parameter] = {
@@ -110,10 +137,7 @@ class GAN:
 
         Latent vectors and dropout are drawn from `seed`, whatever torch's global generators hold.
         """
-        self.generator.train()
-        self.discriminator.train()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             losses = torch.stack([self.step(to_images(batch, self.device)) for batch in batches])
         loss_g, loss_d = losses.mean(dim=0).tolist()
         return loss_g, loss_d
@@ -123,23 +147,80 @@ class GAN:
 
         One draw of z serves both: G on loss(D(G(z)), 1), then D on the mean of loss(D(x), 1) and loss(D(G(z)), 0).
         """
-        z = torch.randn(len(real), LATENT, device=self.device)
-        real_label = torch.ones(len(real), 1, device=self.device)
+        fakes = self.fakes(self.noise(len(real)))
+        loss_g = self.generator_step(fakes)
+        loss_d = self.discriminator_step(real, fakes.detach())
+        return torch.stack((loss_g, loss_d))
 
+    def noise(self, count: int) -> Tensor:
+        """z [count, LATENT] from torch's global generator."""
+        return torch.randn(count, LATENT, device=self.device)
+
+    def fakes(self, z: Tensor, labels: np.ndarray | None = None) -> Tensor:
+        """G(z), float32 [B, C, H, W], in training mode and with its graph."""
+        self.generator.train()
+        with self.meter.measure("fakes", len(z)), self._autocast():
+            images: Tensor = self.generator(self._conditioned(z, labels))
+        return images.float()
+
+    def generator_step(self, fakes: Tensor, labels: np.ndarray | None = None) -> Tensor:
+        """Update G on loss(D(fakes), 1), through the graph of `fakes`; the loss."""
         self.discriminator.requires_grad_(False)
-        with self._autocast():
-            fakes = self.generator(z)
-            score = self.discriminator(fakes)
-        loss_g = self.loss(score.float(), real_label)
-        self._update("generator", loss_g)
+        with self.meter.measure("generator step", len(fakes)):
+            loss = self.loss(self.scores(fakes, labels), torch.ones(len(fakes), 1, device=self.device))
+            self._update("generator", loss)
+        return loss.detach()
 
+    def discriminator_step(
+        self, real: Tensor, fakes: Tensor, real_labels: np.ndarray | None = None, labels: np.ndarray | None = None
+    ) -> Tensor:
+        """Update D on the mean of loss(D(real), 1) and loss(D(fakes), 0), fakes without a graph; the loss."""
         self.discriminator.requires_grad_(True)
+        with self.meter.measure("discriminator step", len(real), len(fakes)):
+            score_real, score_fake = self.scores(real, real_labels), self.scores(fakes, labels)
+            loss = self.loss(score_real, torch.ones_like(score_real))
+            loss = (loss + self.loss(score_fake, torch.zeros_like(score_fake))) / 2
+            self._update("discriminator", loss)
+        return loss.detach()
+
+    def feedback(self, fakes: Tensor, labels: np.ndarray | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """What a discriminator tells a generator elsewhere (MD-GAN): dL/dx [B, C, H, W], D(x) [B], L.
+
+        L = loss(D(x), 1), the mean over the batch.
+        """
+        self.discriminator.requires_grad_(False)
+        x = fakes.detach().requires_grad_(True)
+        with self.meter.measure("feedback", len(x)):
+            scores = self.scores(x, labels)
+            loss = self.loss(scores, torch.ones_like(scores))
+            loss.backward()
+        assert x.grad is not None
+        return x.grad, scores.detach().flatten(), loss.detach()
+
+    def follow(self, fakes: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Update G by dL/dx [B, C, H, W] of each of its batches."""
+        with self.meter.measure("follow", *map(len, fakes)):
+            optimizer = self.optimizers["generator"]
+            optimizer.zero_grad()
+            torch.autograd.backward(list(fakes), list(gradients))
+            optimizer.step()
+
+    def scores(self, images: Tensor, labels: np.ndarray | None = None) -> Tensor:
+        """D(x), float32 [B, 1], in training mode."""
+        self.discriminator.train()
+        if self.classes:
+            planes = self._one_hot(labels)[:, :, None, None].expand(-1, -1, *images.shape[2:])
+            images = torch.cat((images, planes), 1).contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            score_real, score_fake = self.discriminator(real), self.discriminator(fakes.detach())
-        loss_d = self.loss(score_real.float(), real_label) + self.loss(score_fake.float(), 1 - real_label)
-        loss_d = loss_d / 2
-        self._update("discriminator", loss_d)
-        return torch.stack((loss_g.detach(), loss_d.detach()))
+            scores: Tensor = self.discriminator(images)
+        return scores.float()
+
+    def _conditioned(self, z: Tensor, labels: np.ndarray | None) -> Tensor:
+        return torch.cat((z, self._one_hot(labels)), 1) if self.classes else z
+
+    def _one_hot(self, labels: np.ndarray | None) -> Tensor:
+        assert labels is not None
+        return F.one_hot(torch.from_numpy(labels).long(), self.classes).to(self.device, torch.float32)
 
     def _update(self, name: str, loss: Tensor) -> None:
         optimizer = self.optimizers[name]
@@ -152,7 +233,11 @@ class GAN:
 
     @torch.inference_mode()
     def generate(self, count: int, seed: int, batch: int = 250) -> np.ndarray:
-        """`count` images, uint8 [count, C, H, W], from the generator in evaluation mode and noise keyed by `seed`."""
+        """`count` images, uint8 [count, C, H, W], from the generator in evaluation mode and noise keyed by `seed`.
+
+        A conditional generator is asked for every class in turn.
+        """
         self.generator.eval()
         noise = torch.randn(count, LATENT, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        return np.concatenate([to_uint8(self.generator(z)) for z in noise.split(batch)])
+        inputs = self._conditioned(noise, np.arange(count) % max(1, self.classes))
+        return np.concatenate([to_uint8(self.generator(z)) for z in inputs.split(batch)])

@@ -1,7 +1,8 @@
 """Generators and discriminators, each for one image side.
 
 A generator maps z [B, latent] to images [B, C, side, side] in [-1, 1]; a discriminator maps images to one
-unbounded score each, [B, 1] (MSE and BCE-with-logits both take it as it is).
+unbounded score each, [B, 1] (MSE and BCE-with-logits both take it as it is). Conditional networks (`classes` > 0)
+take a one-hot label behind z, and one plane per class behind the image.
 """
 
 from collections.abc import Callable
@@ -27,10 +28,10 @@ class Shape(nn.Module):
         return x.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
 
 
-def lsgan(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
+def lsgan(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
     """FeGAN's LSGAN, 32x32 (section 4); its BatchNorm has eps 0.8 and its widths are fixed."""
     generator = nn.Sequential(
-        nn.Linear(LATENT, 128 * 8 * 8),
+        nn.Linear(LATENT + classes, 128 * 8 * 8),
         Shape(128, 8, 8),
         UpsampleConv2d(128, 128),
         nn.BatchNorm2d(128, 0.8),
@@ -46,7 +47,7 @@ def lsgan(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.LeakyReLU(0.2, inplace=True), nn.Dropout2d(0.25)]
 
     discriminator = nn.Sequential(
-        *block(channels, 16),
+        *block(channels + classes, 16),
         *block(16, 32),
         nn.BatchNorm2d(32, 0.8),
         *block(32, 64),
@@ -59,11 +60,11 @@ def lsgan(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
     return generator, discriminator
 
 
-def dcgan28(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
+def dcgan28(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
     """FSL-GAN's DCGAN, 28x28: 5x5 kernels, dropout in D (section IV)."""
     w = width
     generator = nn.Sequential(
-        nn.Linear(LATENT, 4 * w * 7 * 7, bias=False),
+        nn.Linear(LATENT + classes, 4 * w * 7 * 7, bias=False),
         nn.BatchNorm1d(4 * w * 7 * 7),
         nn.LeakyReLU(0.2, inplace=True),
         Shape(4 * w, 7, 7),
@@ -81,43 +82,42 @@ def dcgan28(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
         return [nn.Conv2d(inputs, outputs, 5, 2, 2), nn.LeakyReLU(0.2, inplace=True), nn.Dropout(0.3)]
 
     discriminator = nn.Sequential(
-        *block(channels, w), *block(w, 2 * w), *block(2 * w, 4 * w), nn.Flatten(), nn.Linear(4 * w * 4 * 4, 1)
+        *block(channels + classes, w), *block(w, 2 * w), *block(2 * w, 4 * w), nn.Flatten(), nn.Linear(4 * w * 4 * 4, 1)
     )
     return generator, discriminator
 
 
-def _radford(channels: int, width: int, doublings: int) -> tuple[nn.Module, nn.Module]:
+def _radford(channels: int, width: int, classes: int, doublings: int) -> tuple[nn.Module, nn.Module]:
     """Radford et al. 2016: 4x4 kernels, stride 2, no biases, no BatchNorm at the image side."""
     w = width
-    widest = w * 2**doublings
-    up: list[nn.Module] = [Shape(LATENT, 1, 1), nn.ConvTranspose2d(LATENT, widest, 4, 1, 0, bias=False)]
-    down: list[nn.Module] = [nn.Conv2d(channels, w, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+    widest, inputs = w * 2**doublings, LATENT + classes
+    up: list[nn.Module] = [Shape(inputs, 1, 1), nn.ConvTranspose2d(inputs, widest, 4, 1, 0, bias=False)]
+    down: list[nn.Module] = [nn.Conv2d(channels + classes, w, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
     for i in range(doublings):
         wide, narrow = widest // 2**i, widest // 2 ** (i + 1)
         up += [nn.BatchNorm2d(wide), nn.ReLU(inplace=True), nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
-        inputs, outputs = w * 2**i, w * 2 ** (i + 1)
-        down += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs)]
+        down += [nn.Conv2d(w * 2**i, w * 2 ** (i + 1), 4, 2, 1, bias=False), nn.BatchNorm2d(w * 2 ** (i + 1))]
         down += [nn.LeakyReLU(0.2, inplace=True)]
     up += [nn.BatchNorm2d(w), nn.ReLU(inplace=True), nn.ConvTranspose2d(w, channels, 4, 2, 1, bias=False), nn.Tanh()]
     down += [nn.Conv2d(widest, 1, 4, 1, 0, bias=False), nn.Flatten()]
     return nn.Sequential(*up), nn.Sequential(*down)
 
 
-def dcgan32(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
+def dcgan32(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
     """Radford's DCGAN one doubling shorter, 32x32."""
-    return _radford(channels, width, doublings=2)
+    return _radford(channels, width, classes, doublings=2)
 
 
-def dcgan64(channels: int, width: int) -> tuple[nn.Module, nn.Module]:
+def dcgan64(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
     """Radford's DCGAN, 64x64; with 3 channels and width 64, 3,576,704 and 2,765,568 parameters (Ren et al.)."""
-    return _radford(channels, width, doublings=3)
+    return _radford(channels, width, classes, doublings=3)
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A pair of networks: how to build them, the image side they take, the loss they were published with."""
 
-    build: Callable[[int, int], tuple[nn.Module, nn.Module]]
+    build: Callable[[int, int, int], tuple[nn.Module, nn.Module]]
     side: int
     loss: str
 
@@ -131,11 +131,15 @@ ARCHITECTURES = {
 
 
 def initialise(module: nn.Module) -> None:
-    """Radford et al.: weights N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0, from torch's global generator."""
+    """Radford et al.: weights N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0, from torch's global generator.
+
+    BatchNorm's statistics begin again.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
+            layer.reset_running_stats()
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, 0.02)
             if layer.bias is not None:

@@ -15,6 +15,8 @@ from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import SamplerState
 from rayfed.scheduling.scheduler import Scheduler as Registry
 
+Totals = tuple[np.ndarray, np.ndarray]
+"""See `rayfed.runtime.session.class_totals`."""
 RESTARTS = 3
 """How often Ray restarts a dead device host or evaluator and runs its calls again, before they count as lost."""
 
@@ -37,15 +39,14 @@ def _processor(role: Role) -> str:
 class DeviceHost:
     """Runs device halves; its images are the object store's own memory, shared by all hosts of a node."""
 
-    def __init__(self, config: RunConfig, scheduler: str) -> None:
+    def __init__(self, config: RunConfig, classes: int, scheduler: str) -> None:
         """The scheduler, by its actor's name, says where the data is; a restarted host asks again."""
-        from rayfed.algorithms import device_builder
-        from rayfed.fleet.host import Host
+        from rayfed.algorithms import device_host
 
         references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
-        images, parts = ray.get(references[:2])
+        images, parts, labels = ray.get(references[:3])
         processor = _processor(config.resources.device_host)
-        self.host: Any = Host(device_builder(config, images, parts, processor))
+        self.host: Any = device_host(config, classes, images, labels, parts, processor)
 
     def ready(self) -> None:
         """Answers once the host is up."""
@@ -99,12 +100,20 @@ class RemoteScheduler:
 class GeneratorServer:
     """Runs the method's server half and holds the learning state between commits."""
 
-    def __init__(self, config: RunConfig, channels: int, hosts: Sequence[Any], scheduler: Any, *totals: np.ndarray):
+    def __init__(
+        self,
+        config: RunConfig,
+        channels: int,
+        hosts: Sequence[Any],
+        scheduler: Any,
+        totals: tuple[np.ndarray, np.ndarray],
+    ):
         from rayfed.runtime.ray_fleet import RayFleet
         from rayfed.runtime.trainer import Trainer
 
-        _processor(config.resources.server)
-        self.trainer = Trainer(config, channels, RayFleet(hosts), RemoteScheduler(scheduler), *totals)
+        processor = _processor(config.resources.server)
+        fleet, registry = RayFleet(hosts), RemoteScheduler(scheduler)
+        self.trainer = Trainer(config, channels, fleet, registry, *totals, processor)
 
     def ready(self) -> None:
         """Answers once the server is up."""
@@ -122,9 +131,9 @@ class GeneratorServer:
 class Evaluator:
     """Judges generators beside the training."""
 
-    def __init__(self, config: RunConfig, scheduler: str, dataset_key: str) -> None:
+    def __init__(self, config: RunConfig, classes: int, scheduler: str, dataset_key: str) -> None:
         """The scheduler, by its actor's name, says where the images are."""
-        self.arguments = config, scheduler, dataset_key
+        self.arguments = config, classes, scheduler, dataset_key
         self._judge: Any = None
 
     def ready(self) -> None:
@@ -136,11 +145,11 @@ class Evaluator:
         if self._judge is None:
             from rayfed.runtime.judge import Judge
 
-            config, scheduler, dataset_key = self.arguments
+            config, classes, scheduler, dataset_key = self.arguments
             references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
             images, _, labels, test_images = ray.get(references)
             processor = _processor(config.resources.evaluator)
-            self._judge = Judge(config, images, labels, test_images, dataset_key, processor)
+            self._judge = Judge(config, classes, images, labels, test_images, dataset_key, processor)
         return self._judge
 
     def about(self) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 from rayfed.config import RunConfig
 from rayfed.data.datasets import Dataset
 from rayfed.evaluation.evaluator import Evaluator
-from rayfed.models.gan import GAN
+from rayfed.models.gan import gan_of
 from rayfed.seeding import SERVER, torch_seed
 
 GRID = 64
@@ -36,6 +36,7 @@ class Judge:
     def __init__(
         self,
         config: RunConfig,
+        classes: int,
         train_images: np.ndarray,
         train_labels: np.ndarray,
         test_images: np.ndarray,
@@ -43,7 +44,7 @@ class Judge:
         processor: str,
     ) -> None:
         self.config = config
-        self.gan = GAN(config.model, test_images.shape[1], processor)
+        self.gan = gan_of(config, test_images.shape[1], classes, processor)
         self.evaluator = Evaluator(
             config.evaluation, train_images, train_labels, test_images, dataset_key, device=processor
         )
@@ -62,4 +63,4 @@ class Judge:
 
 def judge_of(config: RunConfig, data: Dataset) -> Judge:
     """A Judge in this process."""
-    return Judge(config, data.train_images, data.train_labels, data.test_images, data.key, "cpu")
+    return Judge(config, len(data.classes), data.train_images, data.train_labels, data.test_images, data.key, "cpu")

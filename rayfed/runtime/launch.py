@@ -15,8 +15,8 @@ from rayfed.data.partition import union
 from rayfed.data.setup import Federation, prepare, small_devices
 from rayfed.errors import UserError
 from rayfed.evaluation import evaluator
-from rayfed.models.gan import GAN, cpu_has_bf16
-from rayfed.models.networks import ARCHITECTURES, LATENT
+from rayfed.models.gan import cpu_has_bf16, gan_of
+from rayfed.models.networks import ARCHITECTURES
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.runtime.cluster import connected
 from rayfed.runtime.driver import Driver, Listener, Stop
@@ -220,6 +220,7 @@ class _Run:
         self.tracker.log_file(run_figure(history, folder / "run.png", self.run_id))
         for name, source in self.session.about_judge().items():
             self.tracker.set_tag(f"extractor.{name}", source)
-        gan = GAN(self.config.model, self.federation.dataset.train_images.shape[1])
+        dataset = self.federation.dataset
+        gan = gan_of(self.config, dataset.train_images.shape[1], len(dataset.classes))
         gan.load_models({"generator": commit.arrays["generator"]})
-        self.tracker.log_generator(gan.generator.eval(), LATENT)
+        self.tracker.log_generator(gan.generator.eval(), gan.latent)

@@ -6,7 +6,8 @@ store once per round and read there without a copy. Calls wait until someone ask
 few batches per host, since every object and every actor call costs Ray about a millisecond.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +15,9 @@ import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError
 
 from rayfed.errors import CapacityError
-from rayfed.fleet.ledger import Call, Ledger
-from rayfed.fleet.protocol import Arrays, Future, Handle, Missing, QuorumError, sources
+from rayfed.fleet.journal import Journal
+from rayfed.fleet.ledger import Ledger
+from rayfed.fleet.protocol import Arrays, Future, Handle, Missing, QuorumError, Receipt, sources
 from rayfed.runtime.batch import Pick, Slot
 
 LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
@@ -35,7 +37,6 @@ class _Sent:
     receipts: Any
     index: int
     before: Any
-    collected: bool = False
 
 
 class RayFleet:
@@ -48,10 +49,21 @@ class RayFleet:
         self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
         self._sent: dict[int, _Sent] = {}
         self._late: dict[Any, Any] = {}
+        self._receipts: dict[int, Receipt] = {}
+        self._journal = Journal()
         self._calls = 0
 
-    def share(self, payload: Any) -> Handle:
-        return Handle(ray.put(payload))
+    def share(self, payload: Any, since: str | None = None) -> Handle:
+        return Handle(self._journal.share(since), ray.put(payload))
+
+    def mark(self, name: str) -> None:
+        self._journal.mark(name)
+
+    @contextmanager
+    def work(self, method: str, flops: Callable[[], int]) -> Iterator[None]:
+        self._dispatch(BATCHES)
+        with self._journal.work(method, flops):
+            yield
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
         waiting = {future.call for future, _, _ in self._queue}
@@ -60,31 +72,48 @@ class RayFleet:
             self._dispatch(BATCHES)
         future = Future(self._calls, device, method, sources(args))
         self._calls += 1
+        self._journal.submit(future)
         self._queue.append((future, args, cost))
         return future
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
+        self._journal.collect(futures)
         self._dispatch(BATCHES if deadline is None else len(futures))
         batches = list({self._sent[future.call].replies: None for future in futures})
         late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1])
         arrived = self._fetch([batch for batch in batches if batch not in late])
         replies = [self._reply(future, arrived, late) for future in futures]
-        missing = [future.call for future, reply in zip(futures, replies, strict=True) if isinstance(reply, Missing)]
-        self._revert(missing)
-        if len(futures) - len(missing) < quorum * len(futures):
-            raise QuorumError(f"{len(futures) - len(missing)} of {len(futures)} devices replied")
+        self._forget(
+            [future.call for future, reply in zip(futures, replies, strict=True) if isinstance(reply, Missing)]
+        )
+        found = sum(not isinstance(reply, Missing) for reply in replies)
+        if found < quorum * len(futures):
+            raise QuorumError(f"{found} of {len(futures)} devices replied")
         return replies
+
+    def revert(self, futures: Sequence[Future]) -> None:
+        for future in sorted(futures, key=lambda future: future.call, reverse=True):
+            before = self._sent[future.call].before
+            if before is None:
+                self._states.pop(future.device, None)
+            else:
+                self._states[future.device] = before
+
+    def ledger(self) -> Ledger:
+        ready = {call: sent for call, sent in self._sent.items() if call not in self._receipts}
+        refs = list({sent.receipts: None for sent in ready.values()})
+        receipts = self._fetch(ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else [])
+        self._take(receipts)
+        return self._journal.ledger(self._receipts)
 
     def settle(self) -> Ledger:
         self._dispatch(BATCHES)
-        receipts = self._fetch(list({sent.receipts: None for sent in self._sent.values()}))
-        self._revert([call for call, sent in self._sent.items() if sent.receipts not in receipts])
-        ledger = Ledger()
-        for sent in self._sent.values():
-            receipt, future = receipts[sent.receipts][sent.index], sent.future
-            call = Call(future.call, future.device, future.method, receipt.seconds)
-            ledger.enter(call, future.sources, receipt.inputs, receipt.output if sent.collected else 0)
-        self._sent = {}
+        refs = {sent.receipts: None for call, sent in self._sent.items() if call not in self._receipts}
+        self._take(self._fetch(list(refs)))
+        self._forget([call for call in self._sent if call not in self._receipts])
+        ledger = self._journal.ledger(self._receipts)
+        self._sent, self._receipts = {}, {}
+        self._journal.clear()
         return ledger
 
     def changed(self) -> dict[int, Any]:
@@ -161,7 +190,6 @@ class RayFleet:
     def _reply(self, future: Future, arrived: dict[Any, Any], late: set[Any]) -> Any:
         sent = self._sent[future.call]
         if sent.replies in arrived:
-            sent.collected = True
             return arrived[sent.replies][sent.index]
         if sent.replies in late:
             self._late[sent.replies] = sent.host
@@ -170,14 +198,17 @@ class RayFleet:
             self._hosts.remove(sent.host)
         return Missing(future.device, "lost")
 
-    def _revert(self, calls: Sequence[int]) -> None:
-        """Forget calls without a reply, the latest first: their devices are left as they were before the earliest."""
-        for call in sorted(calls, reverse=True):
-            sent = self._sent.pop(call)
-            if sent.before is None:
-                self._states.pop(sent.future.device, None)
-            else:
-                self._states[sent.future.device] = sent.before
+    def _take(self, batches: dict[Any, Any]) -> None:
+        """Keep the receipts of finished batches."""
+        for call, sent in self._sent.items():
+            if sent.receipts in batches:
+                self._receipts[call] = batches[sent.receipts][sent.index]
+
+    def _forget(self, calls: Sequence[int]) -> None:
+        """Drop calls that will never have a reply."""
+        self.revert([self._sent[call].future for call in calls])
+        for call in calls:
+            del self._sent[call]
 
 
 def _alive(host: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from rayfed.config import parse, with_overrides
 from rayfed.data.setup import prepare
 from rayfed.errors import UserError
-from rayfed.models.gan import GAN
+from rayfed.models.gan import GAN, gan_of
 from rayfed.models.networks import ARCHITECTURES
 from rayfed.runtime.judge import judge_of
 from rayfed.store import Commit, Store
@@ -22,7 +22,7 @@ def _last(store: Store, run_id: str) -> tuple[Any, Commit]:
 def generator(store: Store, run_id: str) -> GAN:
     """The GAN of a run's last commit, its generator loaded."""
     record, commit = _last(store, run_id)
-    gan = GAN(parse(record.config).model, record.facts["channels"])
+    gan = gan_of(parse(record.config), record.facts["channels"], len(record.facts["class_counts"][0]))
     gan.load_models({"generator": commit.arrays["generator"]})
     return gan
 

@@ -8,14 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
-from rayfed.algorithms import device_builder
+from rayfed.algorithms import device_host
 from rayfed.config import RunConfig
 from rayfed.data.partition import union
 from rayfed.data.setup import Federation
-from rayfed.errors import CapacityError
-from rayfed.fleet.host import Host
+from rayfed.errors import CapacityError, UserError
 from rayfed.fleet.local import LocalFleet
 from rayfed.runtime import actors, capacity, cluster
 from rayfed.runtime.capacity import Capacity
@@ -49,8 +48,8 @@ class LocalSession:
 
     def __init__(self, config: RunConfig, federation: Federation) -> None:
         torch.set_num_threads(1)
-        images = federation.dataset.train_images
-        fleet = LocalFleet(Host(device_builder(config, images, federation.parts)))
+        images, labels = federation.dataset.train_images, federation.dataset.train_labels
+        fleet = LocalFleet(device_host(config, len(federation.dataset.classes), images, labels, federation.parts))
         scheduler = Scheduler(config, federation.counts)
         self._trainer = Trainer(config, images.shape[1], fleet, scheduler, *class_totals(federation))
         self._judge = judge_of(config, federation.dataset) if config.evaluation.every else None
@@ -103,22 +102,22 @@ class RaySession:
 
     def _start_actors(self, federation: Federation) -> None:
         config, resources = self._config, self._config.resources
-        dataset = federation.dataset
+        dataset, classes = federation.dataset, len(federation.dataset.classes)
         held = (dataset.train_images, federation.parts, dataset.train_labels, dataset.test_images)
         data = [ray.put(each) for each in held]
         name = f"rayfed-scheduler-{secrets.token_hex(4)}"
         scheduler = actors.start(actors.Scheduler, resources.scheduler, config, federation.counts, data, name=name)
         self._hosts = [
-            actors.start(actors.DeviceHost, resources.device_host, config, name)
+            actors.start(actors.DeviceHost, resources.device_host, config, classes, name)
             for _ in range(capacity.hosts(self.capacity))
         ]
         channels, totals = dataset.train_images.shape[1], class_totals(federation)
         self._server = actors.start(
-            actors.GeneratorServer, resources.server, config, channels, self._hosts, scheduler, *totals
+            actors.GeneratorServer, resources.server, config, channels, self._hosts, scheduler, totals
         )
         self._evaluator = None
         if config.evaluation.every:
-            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, name, dataset.key)
+            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, classes, name, dataset.key)
         started = [*self._hosts, scheduler, self._server, *([self._evaluator] if self._evaluator else [])]
         self._await([actor.ready.remote() for actor in started])
 
@@ -135,7 +134,12 @@ class RaySession:
         return ray.get(self._server.start.remote(commit))
 
     def round(self) -> Commit:
-        commit: Commit = ray.get(self._server.round.remote())
+        try:
+            commit: Commit = ray.get(self._server.round.remote())
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
         references: list[Any] = list(commit.devices.values())
         return replace(commit, devices=dict(zip(commit.devices, ray.get(references), strict=True)))
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from rayfed.algorithms import METHODS
-from rayfed.algorithms.common import Scheduler, Site, State, Update
+from rayfed.algorithms.common import Report, Scheduler, State
+from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Fleet
+from rayfed.runtime.simulation import Simulation
 from rayfed.scheduling.divergence import kl_divergence
 from rayfed.seeding import SERVER
 from rayfed.store import Commit
@@ -28,14 +30,17 @@ class Trainer:
         scheduler: Scheduler,
         union: np.ndarray,
         whole: np.ndarray,
+        processor: str = "cpu",
     ) -> None:
         """Class counts [C]: `union` of the distinct samples that devices hold, `whole` of the whole training set."""
         self.config = config
-        self.fleet = fleet
+        self.simulation = Simulation(config)
+        self.fleet = self.simulation.watch(fleet)
         self.counts = scheduler.class_counts()
         self.union = union
         self.whole = whole
-        self.server = METHODS[config.method.name].server(Site(config, channels), scheduler)
+        site = Site(config, channels, len(whole), processor=processor)
+        self.server = METHODS[config.method.name].server(site, scheduler)
 
     def start(self, commit: Commit | None) -> Commit:
         """Begin afresh, or go on from a commit; gives the commit of where it stands."""
@@ -45,35 +50,40 @@ class Trainer:
             return Commit(0, self.state.arrays, self._facts(), {}, {}, [])
         self.state = State(commit.round, commit.arrays, commit.facts["method"])
         self.seen = np.array(commit.facts["seen"], np.int64)
+        self.simulation.restore(commit.facts["twin"])
         self.fleet.restore(commit.devices)
         return replace(commit, devices={})
 
     def round(self) -> Commit:
         """One round. The commit's `devices` are the fleet's: arrays, or references to them."""
         start = time.perf_counter()
-        self.state, updates = self.server.round(self.state, self.fleet)
+        self.simulation.round = self.state.round + 1
+        self.state, reports = self.server.round(self.state, self.fleet)
         ledger = self.fleet.settle()
-        participants = [update.device for update in updates]
+        participants = [report.device for report in reports]
         for device in participants:
             self.seen += self.union if device == SERVER else self.counts[device]
-        metrics = self._metrics(updates, ledger) | {"round_seconds": time.perf_counter() - start}
+        metrics = self._metrics(reports, ledger) | self.simulation.advance(ledger)
+        metrics["round_seconds"] = time.perf_counter() - start
         return Commit(self.state.round, self.state.arrays, self._facts(), self.fleet.changed(), metrics, participants)
 
     def _facts(self) -> dict[str, Any]:
-        return {"method": self.state.facts, "seen": self.seen.tolist()}
+        return {"method": self.state.facts, "seen": self.seen.tolist(), "twin": self.simulation.facts()}
 
-    def _metrics(self, updates: Sequence[Update], ledger: Ledger) -> dict[str, float]:
+    def _metrics(self, reports: Sequence[Report], ledger: Ledger) -> dict[str, float]:
         metrics: dict[str, float] = {
-            "participants": len(updates),
-            "dropped": self.config.participants - len(updates),
-            "images": sum(update.load.images for update in updates),
+            "participants": len(reports),
+            "dropped": self.config.participants - len(reports),
+            "images": sum(report.images for report in reports),
             "bytes_down": ledger.bytes_down,
             "bytes_up": ledger.bytes_up,
+            "bytes_across": ledger.bytes_across,
             "bytes_device_max": max(ledger.bytes_by_device().values(), default=0),
+            "flops_devices": sum(call.flops for call in ledger.calls),
         }
-        if updates:
-            metrics["loss_g"] = float(np.mean([update.loss_g for update in updates]))
-            metrics["loss_d"] = float(np.mean([update.loss_d for update in updates]))
+        if reports:
+            metrics["loss_g"] = float(np.mean([report.loss_g for report in reports]))
+            metrics["loss_d"] = float(np.mean([report.loss_d for report in reports]))
         if self.seen.any():
             metrics["kl_seen"] = float(kl_divergence(self.seen, self.whole))
             metrics["seen_per_class"] = float(self.seen.mean())

@@ -49,3 +49,32 @@ def _draw(queues: Queues, seen: NDArray[np.int64], group: list[int]) -> int | No
             if device not in group:
                 return device
     return None
+
+
+def round_robin(devices: int, size: int, round: int) -> list[int]:
+    """The next `size` of `devices` devices in index order, going on where round - 1 ended; rounds count from 1."""
+    return [((round - 1) * size + i) % devices for i in range(size)]
+
+
+def best_channel(rates: NDArray[np.float64], size: int) -> list[int]:
+    """The `size` devices with the highest rates [K], the lower index first where rates are equal."""
+    return [int(k) for k in np.argsort(-rates, kind="stable")[:size]]
+
+
+WINDOW = 10
+"""Rounds over which proportional fair scheduling averages what a device was served."""
+
+
+def proportional_fair(
+    rates: NDArray[np.float64], size: int, served: NDArray[np.float64]
+) -> tuple[list[int], NDArray[np.float64]]:
+    """The `size` devices with the highest rate / average served rate, and the averages for the next round.
+
+    rates [K]: what each device could be served now. served [K]: exponential averages over WINDOW rounds of what it was
+    served, 0 for a device never drawn: such devices come first, the highest rate ahead.
+    """
+    metric = np.divide(rates, served, out=np.full(len(rates), np.inf), where=served > 0)
+    group = [int(k) for k in np.lexsort((-rates, -metric))[:size]]
+    now = np.zeros(len(rates))
+    now[group] = rates[group]
+    return group, (1 - 1 / WINDOW) * served + now / WINDOW

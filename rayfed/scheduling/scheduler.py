@@ -5,17 +5,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayfed.config import Centralized, RunConfig
+from rayfed.config import FederatedTraining, RunConfig
 from rayfed.scheduling import load, sampling
 from rayfed.scheduling.load import Load
 from rayfed.seeding import SERVER, generator
+from rayfed.twin.network import Network
+from rayfed.twin.profiles import away
 
 SamplerState = dict[str, Any]
-"""JSON: what the sampler carries from round to round; empty for random sampling."""
+"""JSON: what the sampler carries from round to round; empty for those that carry nothing."""
 
 
 class Scheduler:
-    """Knows each device's class counts [K, C] and capabilities; pure but for this registry.
+    """Knows each device's class counts [K, C], capabilities and link; pure but for this registry.
 
     Random choices are keyed by (seed, round), so a resumed run draws what the unbroken run drew.
     """
@@ -25,6 +27,7 @@ class Scheduler:
         self.counts = counts
         self.capabilities = load.capabilities(config.devices, config.seed)
         self._loads = self._all_loads()
+        self._rates = Network(config.twin, len(counts), config.seed).rates(config.participants)
 
     def class_counts(self) -> NDArray[np.int64]:
         """Samples per device and class [K, C]."""
@@ -32,19 +35,39 @@ class Scheduler:
 
     def start(self) -> SamplerState:
         """The sampler's state before the first round."""
-        if not self._balanced:
-            return {}
-        return {"queues": sampling.class_queues(self.counts), "seen": [0] * self.counts.shape[1]}
+        match self._sampling:
+            case "balanced":
+                return {"queues": sampling.class_queues(self.counts), "seen": [0] * self.counts.shape[1]}
+            case "proportional-fair":
+                return {"served": [0.0] * len(self.counts)}
+        return {}
 
     def select(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
-        """The round's group, in the order drawn, and the sampler's next state."""
-        size = self.config.participants
-        if not self._balanced:
-            rng = generator(self.config.seed, round, SERVER, "sampling")
-            return sampling.uniform(len(self.counts), size, rng), state
-        seen = np.array(state["seen"], dtype=np.int64)
-        group, queues, seen = sampling.balanced(self.counts, size, state["queues"], seen)
-        return group, {"queues": queues, "seen": seen.tolist()}
+        """The round's group, in the order drawn, and the sampler's next state.
+
+        A device that the twin's profile has drop out of this round is drawn, and left out.
+        """
+        group, state = self._draw(round, state)
+        missing = away(self.config.twin, len(self.counts), round, self.config.seed)
+        return [device for device in group if device not in missing], state
+
+    def _draw(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
+        devices, size = len(self.counts), self.config.participants
+        match self._sampling:
+            case "all":
+                return list(range(devices)), state
+            case "balanced":
+                seen = np.array(state["seen"], dtype=np.int64)
+                group, queues, seen = sampling.balanced(self.counts, size, state["queues"], seen)
+                return group, {"queues": queues, "seen": seen.tolist()}
+            case "round-robin":
+                return sampling.round_robin(devices, size, round), state
+            case "best-channel":
+                return sampling.best_channel(self._rates, size), state
+            case "proportional-fair":
+                group, served = sampling.proportional_fair(self._rates, size, np.array(state["served"]))
+                return group, {"served": served.tolist()}
+        return sampling.uniform(devices, size, generator(self.config.seed, round, SERVER, "sampling")), state
 
     def loads(self, group: list[int]) -> list[Load]:
         """The training load of each device of a group; fixed for the run."""
@@ -52,10 +75,11 @@ class Scheduler:
 
     def _all_loads(self) -> list[Load]:
         method, samples = self.config.method, self.counts.sum(axis=1)
-        if isinstance(method, Centralized) or method.load == "equal":
-            return load.equal_load(samples, method.batch, method.iterations)
-        return load.linear_load(samples, self.capabilities, method.batch, method.iterations)
+        if isinstance(method, FederatedTraining) and method.load == "linear":
+            return load.linear_load(samples, self.capabilities, method.batch, method.local_steps)
+        return load.equal_load(samples, method.batch, method.local_steps)
 
     @property
-    def _balanced(self) -> bool:
-        return getattr(self.config.method, "sampling", "random") == "balanced"
+    def _sampling(self) -> str:
+        method = self.config.method
+        return method.sampling if isinstance(method, FederatedTraining) else "all"

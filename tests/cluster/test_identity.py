@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+import torch
 
-from rayfed.algorithms import device_builder
+from rayfed.algorithms import device_host
 from rayfed.config import RunConfig, parse, with_overrides
 from rayfed.data.setup import Federation, prepare
-from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Fleet
-from rayfed.runtime import actors
+from rayfed.runtime.batch import Slot, run_batch
 from rayfed.runtime.ray_fleet import RayFleet
 from rayfed.runtime.session import LocalSession, RaySession, class_totals
 from rayfed.runtime.trainer import Trainer
@@ -30,12 +30,19 @@ METHODS: dict[str, dict[str, Any]] = {
     "fl-vanilla": {"name": "fl-vanilla"},
     "fedgan": {"name": "fedgan"},
     "centralized": {"name": "centralized"},
+    "md-gan k=1": {"name": "md-gan", "batches": 1, "swap_epochs": 0},
+    "md-gan k=log N": {"name": "md-gan", "d_steps": 2, "swap_epochs": 0.02},
+    "f2u": {"name": "f2u"},
+    "f2a": {"name": "f2a", "forgiveness": 5.0},
+    "asyn-dgan": {"name": "asyn-dgan"},
+    "ren serial": {"name": "ren", "schedule": "serial", "g_steps": 2, "sampling": "round-robin"},
+    "ren parallel": {"name": "ren", "schedule": "parallel", "g_steps": 3, "sampling": "proportional-fair"},
 }
 
 
 def configure(label: str, **more: Any) -> RunConfig:
     method = METHODS[label] | TRAINING
-    if label != "centralized":
+    if label.startswith(("fe", "fl", "ren")):
         method["fraction"] = 0.5
     return parse(
         {
@@ -55,16 +62,30 @@ def federation() -> Federation:
     return prepare(configure("fegan s=1 w=1"), 32)
 
 
+@ray.remote(num_cpus=0)
+class Host:
+    """A DeviceHost that can be told to serve another method, which saves starting one per method."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, parts: list[np.ndarray]) -> None:
+        torch.set_num_threads(1)
+        self.data = images, labels, parts
+
+    def use(self, config: RunConfig) -> None:
+        self.host = device_host(config, 10, *self.data)
+
+    def ready(self) -> None: ...
+
+    def run(self, slots: list[Slot], *values: Any) -> tuple[Any, ...]:
+        return run_batch(self.host, slots, values)
+
+
 @pytest.fixture(scope="module")
 def hosts(cluster: None, federation: Federation) -> Iterator[list[Any]]:
-    """Three hosts; the device half reads nothing of the method but what all METHODS share."""
-    data = [ray.put(federation.dataset.train_images), ray.put(federation.parts)]
-    config = configure("fegan s=1 w=1")
-    scheduler = actors.Scheduler.options(num_cpus=0, name="registry").remote(config, federation.counts, data)
-    hosts = [actors.DeviceHost.options(num_cpus=0).remote(config, "registry") for _ in range(3)]
+    data = [ray.put(each) for each in data_of(federation)]
+    hosts = [Host.remote(*data) for _ in range(3)]
     yield hosts
-    for actor in (*hosts, scheduler):
-        ray.kill(actor)
+    for host in hosts:
+        ray.kill(host)
 
 
 def train(config: RunConfig, federation: Federation, fleet: Fleet) -> Commit:
@@ -86,7 +107,8 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
     label: str, federation: Federation, hosts: list[Any], one_thread: None
 ) -> None:
     config = configure(label)
-    local = train(config, federation, LocalFleet(Host(device_builder(config, *images_and_parts(federation)))))
+    local = train(config, federation, LocalFleet(device_host(config, 10, *data_of(federation))))
+    ray.get([host.use.remote(config) for host in hosts])
     assert np.isfinite(local.arrays["generator"]).all()
     for count in (1, 2, 3):
         remote = train(config, federation, RayFleet(hosts[:count]))
@@ -102,6 +124,8 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
         ("fegan s=1 w=1", {}),
         ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
         ("centralized", {}),
+        ("md-gan k=log N", {}),
+        ("ren serial", {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}),
     ],
 )
 def test_a_whole_session_of_actors_equals_the_local_one(
@@ -109,7 +133,7 @@ def test_a_whole_session_of_actors_equals_the_local_one(
 ) -> None:
     """GeneratorServer and Scheduler as actors too; measured times aside, every metric is the same."""
     config = configure(label, resources={"hosts": 2, "device_host": {"num_cpus": 0.5}}, **more)
-    if more:
+    if "wire" in more:
         config = with_overrides(config, ["method.load=linear", "method.moments=fresh"])
     sessions = LocalSession(config, federation), RaySession(config, federation, lambda capacity, scaling: None)
     commits = []
@@ -122,5 +146,5 @@ def test_a_whole_session_of_actors_equals_the_local_one(
     assert commits[0].facts == commits[1].facts
 
 
-def images_and_parts(federation: Federation) -> tuple[np.ndarray, list[np.ndarray]]:
-    return federation.dataset.train_images, federation.parts
+def data_of(federation: Federation) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    return federation.dataset.train_images, federation.dataset.train_labels, federation.parts

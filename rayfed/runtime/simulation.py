@@ -1,0 +1,77 @@
+"""A run on its twin: simulated time round by round, what each device did, and who is late."""
+
+from typing import Any
+
+import numpy as np
+
+from rayfed.config import RunConfig
+from rayfed.errors import UserError
+from rayfed.fleet.ledger import Ledger
+from rayfed.fleet.protocol import Fleet
+from rayfed.scheduling.load import capabilities
+from rayfed.twin.clock import ON_TIME, Clock, Times
+from rayfed.twin.punctual import Punctual
+
+TOTALS = ("computed", "sent", "waited", "bytes", "missed")
+
+
+class Simulation:
+    """The twin's clock and what it has summed up since the run's start, per device."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Raises UserError when the method sends from device to device and the network has no such route."""
+        self.config = config
+        self.round = 0
+        compute = [capability.compute for capability in capabilities(config.devices, config.seed)]
+        self.clock = Clock(config.twin, config.devices.count, config.seed, compute)
+        self.clock.network.check(peers=config.method.swaps)
+        self.state = self.clock.start()
+        self.totals = {name: np.zeros(config.devices.count) for name in TOTALS}
+        self.met = False
+        """Whether any reply has ever come before the deadline."""
+
+    def watch(self, fleet: Fleet) -> Fleet:
+        """The fleet, in which the devices that the twin says are late are left out if the run asks for it."""
+        return Punctual(fleet, self.late) if self.config.twin.drop_late else fleet
+
+    def late(self, ledger: Ledger) -> set[int]:
+        """The calls collected so far in this round whose replies missed the deadline.
+
+        Raises UserError when the first exchange shows that no device can meet it.
+        """
+        limit = self.config.twin.deadline_s
+        assert limit is not None
+        arrivals = self.clock.replay(ledger, self.round, self.state)[0].arrivals
+        late = {call for call, seconds in arrivals.items() if seconds > limit * ON_TIME}
+        if arrivals and len(late) == len(arrivals) and not self.met:
+            raise UserError(
+                f"twin.deadline_s = {limit:g}: no device can meet it; the fastest of {len(arrivals)} needs "
+                f"{min(arrivals.values()):.3g} simulated seconds"
+            )
+        self.met = self.met or len(late) < len(arrivals)
+        return late
+
+    def advance(self, ledger: Ledger) -> dict[str, float]:
+        """Replay a finished round; its metrics."""
+        times, self.state = self.clock.replay(ledger, self.round, self.state)
+        self._add(times)
+        return {"sim_seconds": times.seconds, "sim_total_seconds": times.end, "sim_late": len(times.missed)}
+
+    def _add(self, times: Times) -> None:
+        for name in ("computed", "sent", "waited"):
+            for device, seconds in getattr(times, name).items():
+                self.totals[name][device] += seconds
+        for nodes, nbytes in times.link_bytes.items():
+            for node in nodes:
+                if node >= 0:
+                    self.totals["bytes"][node] += nbytes
+        self.totals["missed"][times.missed] += 1
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {"clock": self.state, "met": self.met, **{name: each.tolist() for name, each in self.totals.items()}}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Go on from `facts()`."""
+        self.state, self.met = facts["clock"], facts["met"]
+        self.totals = {name: np.array(facts[name], float) for name in TOTALS}

@@ -1,0 +1,31 @@
+"""What the profiles say of one device: its hardware, its seconds, the rounds it is away."""
+
+import math
+
+from rayfed.config.simulation import Profile, Twin
+from rayfed.seeding import SERVER, generator
+
+
+def profile_of(twin: Twin, node: int) -> Profile:
+    """The profile of a device, or of SERVER."""
+    return twin.server if node == SERVER else twin.devices[node % len(twin.devices)]
+
+
+def away(twin: Twin, devices: int, round: int, seed: int) -> set[int]:
+    """The devices out of `devices` that have dropped out in this round."""
+    chances = [profile_of(twin, device).dropout for device in range(devices)]
+    return {k for k, chance in enumerate(chances) if chance and generator(seed, round, k, "dropout").random() < chance}
+
+
+class Processor:
+    """The compute of one node in one round; its jitter is drawn in the order of its computations."""
+
+    def __init__(self, profile: Profile, compute: float, seed: int, round: int, node: int):
+        self._seconds_per_flop = profile.time_factor / (profile.flops_per_s * compute)
+        self._jitter = profile.jitter
+        self._rng = generator(seed, round, node, "jitter") if profile.jitter else None
+
+    def seconds(self, flops: int) -> float:
+        """Simulated seconds of this node's next computation."""
+        factor = math.exp(self._jitter * self._rng.standard_normal()) if self._rng else 1.0
+        return flops * self._seconds_per_flop * factor

@@ -19,7 +19,7 @@ from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.models.gan import seeded, to_images
 from rayfed.scheduling.load import Load
-from rayfed.seeding import SERVER, generator, torch_seed
+from rayfed.seeding import generator, torch_seed
 
 
 class Device:
@@ -83,11 +83,9 @@ class Server(MdGanServer):
 
     def draw_for(self, devices: list[int], round: int, iteration: int) -> dict[int, Tensor]:
         """Each device's own fakes [b, C, H, W] for its own conditions, with their graphs."""
-        gan, config, size = self.site.gan, self.site.config, self.method.batch
-        with seeded(torch_seed(config.seed, round, SERVER, f"noise {iteration}")):
-            return {
-                device: gan.fakes(
-                    gan.noise(size), conditions(config.seed, round, iteration, device, self.counts[device], size)
-                )
-                for device in devices
-            }
+        gan, seed, size, fakes = self.site.gan, self.site.config.seed, self.method.batch, {}
+        for device in devices:
+            labels = conditions(seed, round, iteration, device, self.counts[device], size)
+            with seeded(torch_seed(seed, round, device, f"noise {iteration}")):
+                fakes[device] = gan.fakes(gan.noise(size), labels)
+        return fakes

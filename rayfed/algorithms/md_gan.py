@@ -70,7 +70,8 @@ class Device:
 
     def take(self, discriminator: Packed) -> None:
         """Another device's discriminator replaces this one's; the moments stay."""
-        self.state = self.state | self.site.codecs[D].decode(discriminator)
+        load_discriminator(self.site, self.number, self.state)
+        self.state = self.site.codecs[D].decode(discriminator) | self.site.gan.moments([D])
 
 
 class ScoringDevice(Device):
@@ -92,6 +93,8 @@ def load_discriminator(site: Site, device: int, state: Arrays) -> None:
 class Server:
     """The server of MD-GAN (Algorithm 1 of the paper)."""
 
+    uses_scores = False
+
     def __init__(self, site: Site, scheduler: Scheduler) -> None:
         self.site = site
         self.scheduler = scheduler
@@ -108,7 +111,7 @@ class Server:
         return State(0, gan.models([G]) | gan.moments([G]), {"sampler": self.scheduler.start()})
 
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
-        """`iterations` global iterations, and swaps when they are due."""
+        """`iterations` global iterations, and swaps when they are due; without any reply G stays as it is."""
         round, gan = state.round + 1, self.site.gan
         gan.load_models({G: state.arrays[G]})
         gan.load_moments(state.arrays, [G])
@@ -120,7 +123,7 @@ class Server:
             replies += self.iterate(fleet, loads, round, iteration)
             if self.swap_is_due((round - 1) * self.method.iterations + iteration + 1):
                 swap(fleet, group, generator(self.site.config.seed, round, SERVER, f"swap {iteration}"))
-        arrays = gan.models([G]) | gan.moments([G])
+        arrays = gan.models([G]) | gan.moments([G]) if replies else state.arrays
         return State(round, arrays, {"sampler": sampler}), reports(replies, loads)
 
     def iterate(self, fleet: Fleet, loads: dict[int, Load], round: int, iteration: int) -> list[Feedback]:
@@ -157,20 +160,27 @@ class Server:
         return np.full((len(replies), self.method.batch), 1 / len(replies), np.float32)
 
     def swap_is_due(self, iteration: int) -> bool:
-        """Whether `swap_epochs` local epochs of a device of mean size end with this iteration, counted from 1."""
+        """Whether `swap_epochs` local epochs of a device of mean size end with this iteration, counted from 1.
+
+        An iteration takes L batches of a device's images.
+        """
         if not isinstance(self.method, MdGan) or not self.method.swaps:
             return False
-        period = max(1, round(self.method.swap_epochs * self.samples.mean() / self.method.batch))
+        epoch = self.samples.mean() / (self.method.batch * self.method.d_steps)
+        period = max(1, round(self.method.swap_epochs * epoch))
         return iteration % period == 0
 
     def is_valid(self, reply: Feedback, images: Tensor) -> bool:
         """Whether a reply is finite feedback for images like these."""
         codec = self.site.image_codec(images.numel())
-        return is_valid(reply.gradient, codec) and bool(np.isfinite(reply.scores).all())
+        scored = reply.scores.shape == ((len(images),) if self.uses_scores else (0,))
+        return is_valid(reply.gradient, codec) and scored and bool(np.isfinite(reply.scores).all())
 
 
 class F2UServer(Server):
     """Forgiver-first update: per image, only the discriminator that finds it most real counts."""
+
+    uses_scores = True
 
     def weights(self, replies: list[Feedback]) -> np.ndarray:
         """One-hot over devices, float32 [N, b]; the lowest device wins a tie."""
@@ -180,6 +190,8 @@ class F2UServer(Server):
 
 class F2AServer(Server):
     """Forgiver-first aggregation: the more real a discriminator finds an image, the more it counts."""
+
+    uses_scores = True
 
     def weights(self, replies: list[Feedback]) -> np.ndarray:
         """softmax over devices of lambda D_n(x), float32 [N, b]; lambda 0 is the mean."""

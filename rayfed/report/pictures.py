@@ -46,7 +46,7 @@ def partition_heatmap(counts: np.ndarray, class_names: Sequence[str], path: str 
     devices, classes = counts.shape
     numbered = devices <= ROWS_WITH_NUMBERS and classes <= 20
     height = min(2.2 + devices * (0.3 if numbered else 0.05), 14)
-    figure = _figure(min(2.5 + 0.62 * classes, 18), height)
+    figure = figure_of(min(2.5 + 0.62 * classes, 18), height)
     axes = figure.add_subplot()
     shown = np.ma.masked_equal(counts, 0)
     mesh = axes.imshow(shown, aspect="auto", cmap="viridis_r", vmin=0, interpolation="nearest")
@@ -83,7 +83,7 @@ def run_figure(history: History, path: str | Path, title: str) -> Path:
     Reads the metrics `fid`, `fid_classifier`, `loss_g`, `loss_d`, `kl_seen` (nats), and `bytes_up`, `bytes_down` of
     each round, which it sums.
     """
-    figure = _figure(11, 7.5)
+    figure = figure_of(11, 7.5)
     figure.suptitle(title, fontsize=14)
     panels = figure.subplots(2, 2)
     fids = {"fid": "Inception", "fid_classifier": "classifier"}
@@ -104,7 +104,7 @@ def sampling_figure(kl: Mapping[str, np.ndarray], samples: Mapping[str, np.ndarr
     `kl`: label -> KL divergence (nats) of the data seen so far from the whole data [seeds, rounds].
     `samples`: label -> mean samples per class seen so far [seeds, rounds]. Rounds count from 1.
     """
-    figure = _figure(11, 4.2)
+    figure = figure_of(11, 4.2)
     left, right = figure.subplots(1, 2)
     _bands(left, "Data seen against the whole data", "KL divergence (nats)", kl)
     _bands(right, "Amount of data seen", "samples per class, mean", samples)
@@ -124,7 +124,7 @@ def _series(history: History, names: Mapping[str, str]) -> Series:
 
 
 def _panel(axes: Axes, title: str, unit: str, series: Series, marker: str = "") -> None:
-    _frame(axes, title, unit)
+    frame(axes, title, unit)
     for label, (rounds, values) in series.items():
         only = np.isfinite(values).sum() == 1
         axes.plot(rounds, values, label=label, linewidth=1.6, marker="o" if only else marker, markersize=4)
@@ -137,7 +137,7 @@ def _panel(axes: Axes, title: str, unit: str, series: Series, marker: str = "") 
 
 
 def _bands(axes: Axes, title: str, unit: str, curves: Mapping[str, np.ndarray]) -> None:
-    _frame(axes, title, unit)
+    frame(axes, title, unit)
     for label, values in curves.items():
         rounds = np.arange(1, values.shape[1] + 1)
         (line,) = axes.plot(rounds, values.mean(axis=0), label=label, linewidth=1.8)
@@ -146,15 +146,17 @@ def _bands(axes: Axes, title: str, unit: str, curves: Mapping[str, np.ndarray]) 
     axes.set_ylim(bottom=0)
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     """Inches, with room around the labels."""
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
 
 
-def _frame(axes: Axes, title: str, unit: str) -> None:
+def frame(axes: Axes, title: str, unit: str, x: str = "round") -> None:
+    """Title, labels, a light grid and no box around them."""
     axes.set_title(title, fontsize=11)
-    axes.set_xlabel("round")
+    axes.set_xlabel(x)
     axes.set_ylabel(unit)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    if x == "round":
+        axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))

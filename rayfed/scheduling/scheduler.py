@@ -12,6 +12,9 @@ from rayfed.seeding import SERVER, generator
 from rayfed.twin.network import Network
 from rayfed.twin.profiles import away
 
+UNLIMITED_BPS = 1e15
+"""What counts as the rate of a link without limit (a LAN's), so that it can be averaged."""
+
 SamplerState = dict[str, Any]
 """JSON: what the sampler carries from round to round; empty for those that carry nothing."""
 
@@ -27,7 +30,8 @@ class Scheduler:
         self.counts = counts
         self.capabilities = load.capabilities(config.devices, config.seed)
         self._loads = self._all_loads()
-        self._rates = Network(config.twin, len(counts), config.seed).rates(config.participants)
+        rates = Network(config.twin, len(counts), config.seed).rates(config.participants)
+        self._rates = np.minimum(rates, UNLIMITED_BPS)
 
     def class_counts(self) -> NDArray[np.int64]:
         """Samples per device and class [K, C]."""

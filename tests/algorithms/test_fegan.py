@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from rayfed.algorithms import METHODS, device_builder
-from rayfed.algorithms.common import Site, Update, average, train_group
+from rayfed.algorithms import METHODS, device_host
+from rayfed.algorithms.common import Update, average, train_group
 from rayfed.algorithms.fegan import kl_scores, kl_weights
+from rayfed.algorithms.site import Site
 from rayfed.config import parse
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.host import Host
@@ -58,7 +59,8 @@ def test_average_by_hand() -> None:
         Update(0, Packed(np.array([1, 2, 3], np.float32), none), Load(1, 1), 0, 0),
         Update(1, Packed(np.array([5, 6, 11], np.float32), none), Load(1, 1), 0, 0),
     ]
-    mean = average(codec, updates, np.array([0.25, 0.75]))
+    server, fleet = build({"name": "fegan"})
+    mean = average(server.site, fleet, codec, updates, np.array([0.25, 0.75]))
     assert mean["generator"].tolist() == [4, 5]
     assert mean["discriminator"].tolist() == [9]
 
@@ -81,8 +83,9 @@ def build(method: dict, wire: str = "float32"):
     images = np.random.default_rng(0).integers(0, 256, (COUNTS.sum(), 1, 28, 28), np.uint8)
     ends = np.cumsum(COUNTS.sum(axis=1))
     parts = np.split(np.arange(COUNTS.sum()), ends[:-1])
-    fleet = LocalFleet(Host(device_builder(config, images, parts)))
-    server = METHODS[config.method.name].server(Site(config, 1), Scheduler(config, COUNTS))
+    labels = np.repeat(np.tile(np.arange(3), 4), COUNTS.ravel())
+    fleet = LocalFleet(device_host(config, 3, images, labels, parts))
+    server = METHODS[config.method.name].server(Site(config, 1, 3), Scheduler(config, COUNTS))
     return server, fleet
 
 
@@ -90,8 +93,8 @@ def rounds(method: dict, count: int = 2):
     server, fleet = build(method)
     state = server.init()
     for _ in range(count):
-        state, updates = server.round(state, fleet)
-    return state, updates
+        state, reports = server.round(state, fleet)
+    return state, reports
 
 
 def test_without_sampling_and_weighting_it_is_fl_vanilla() -> None:
@@ -137,7 +140,7 @@ def test_a_device_with_one_image_trains_on_batches_of_it_twice(name: str) -> Non
     config = parse({"method": {"name": "fegan", "fraction": 0.1}, "model": {"name": name}})
     side = ARCHITECTURES[name].side
     image = np.random.default_rng(0).integers(0, 256, (1, 1, side, side), np.uint8)
-    site = Site(config, 1, image, [np.array([0])])
+    site = Site(config, 1, 1, image, np.zeros(1, np.int64), [np.array([0])])
     (load,) = equal_load(np.array([1]), batch=50, iterations=2)
     batches = list(site.batches(0, load, round=1))
     assert [batch.shape[0] for batch in batches] == [2, 2]
@@ -147,8 +150,8 @@ def test_a_device_with_one_image_trains_on_batches_of_it_twice(name: str) -> Non
 
 def test_the_centralised_reference_moves_nothing() -> None:
     server, fleet = build({"name": "centralized"})
-    _, updates = server.round(server.init(), fleet)
-    assert len(updates) == 1
+    _, reports = server.round(server.init(), fleet)
+    assert len(reports) == 1
     assert fleet.settle().transfers == []
 
 
@@ -189,8 +192,8 @@ def test_a_round_without_updates_keeps_the_models() -> None:
     server, _ = build({"name": "fegan", "fraction": 0.25})
     before = server.init()
     fleet = LocalFleet(Host(lambda number, state: Broken(0, server.site, state)))
-    after, updates = server.round(before, fleet)
-    assert updates == []
+    after, reports = server.round(before, fleet)
+    assert reports == []
     assert after.round == 1
     for name in before.arrays:
         np.testing.assert_array_equal(after.arrays[name], before.arrays[name])

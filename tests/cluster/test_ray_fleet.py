@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import ray
 
 from rayfed.errors import CapacityError
 from rayfed.fleet.host import Host
+from rayfed.fleet.ledger import Call, Collect, Mark, Share, Work
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Missing, QuorumError
 from rayfed.runtime.batch import run_batch
@@ -92,6 +94,36 @@ def test_replies_states_and_ledger_equal_the_local_fleets(make) -> None:
     assert seen[0] == seen[1]
     assert seen[0][0] == [[2, 3, 4], [2, 3, 4], [1, 2, 3]]
     assert seen[0][3] == {1: 1, 2: 1, 4: 2}
+
+
+def test_the_server_works_beside_its_calls_and_the_ledger_equals_the_local_fleets(make) -> None:
+    """A second of the server's work, begun after a call of a second was submitted, takes one second, not two."""
+    seen = []
+    for fleet in (make(1), LocalFleet(Host(Counter))):
+        start = time.monotonic()
+        call = fleet.submit(0, "count", fleet.share(VALUES, since="there"), 1.0)
+        with fleet.work("think", lambda: 5):
+            time.sleep(1.0)
+        fleet.mark("there")
+        fleet.collect([call])
+        if isinstance(fleet, RayFleet):
+            assert time.monotonic() - start < 1.9
+        events = fleet.settle().events
+        seen.append([replace(event, seconds=0) if isinstance(event, Call | Work) else event for event in events])
+    assert seen[0] == seen[1]
+    assert [type(event) for event in seen[0]] == [Share, Call, Work, Mark, Collect]
+
+
+def test_what_is_reverted_never_happened_to_the_devices(make) -> None:
+    fleet = make(2)
+    fleet.collect([fleet.submit(3, "count", VALUES)])
+    fleet.settle()
+    calls = [fleet.submit(device, "count", VALUES) for device in (3, 3, 4, 5)]
+    fleet.collect(calls)
+    assert len(fleet.ledger().calls) == 4
+    fleet.revert(calls[:3])
+    replies = fleet.collect([fleet.submit(device, "count", VALUES) for device in (3, 4, 5)])
+    assert [reply.tolist() for reply in replies] == [[2, 3, 4], [1, 2, 3], [2, 3, 4]]
 
 
 def test_a_late_device_is_marked_and_keeps_its_old_state(make) -> None:

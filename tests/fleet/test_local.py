@@ -1,9 +1,11 @@
 """The local fleet and its ledger, on devices small enough to count by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from rayfed.fleet.host import Host
-from rayfed.fleet.ledger import Transfer
+from rayfed.fleet.ledger import Call, Collect, Input, Mark, Share, Transfer, Work
 from rayfed.fleet.local import LocalFleet
 from rayfed.seeding import SERVER
 
@@ -63,3 +65,35 @@ def test_what_stays_on_the_server_crosses_no_link() -> None:
     local = fleet()
     local.collect([local.submit(SERVER, "add", local.share(np.ones(2)))])
     assert local.settle().transfers == []
+
+
+def test_the_ledger_tells_what_the_server_did_in_order() -> None:
+    local = LocalFleet(Host(Adder, iter([30, 40]).__next__))
+    handle = local.share(np.ones(2), since="ready")
+    first = local.submit(0, "add", handle)
+    with local.work("think", lambda: 7):
+        second = local.submit(1, "add", first)
+    local.mark("ready")
+    local.collect([second, first])
+    events = [replace(event, seconds=0) if isinstance(event, Call | Work) else event for event in local.settle().events]
+    assert events == [
+        Share(1, since="ready"),
+        Call(0, 0, "add", 0, 30, (Input(SERVER, 16, handle=1),), 16),
+        Call(1, 1, "add", 0, 40, (Input(0, 16, call=0),), 16),
+        Work("think", 0, 7),
+        Mark("ready"),
+        Collect((1, 0)),
+    ]
+    assert local.settle().events == []
+    assert local.share(np.ones(2)).number == 2, "handles of two rounds are told apart"
+
+
+def test_what_is_reverted_never_happened_to_the_devices() -> None:
+    """Two calls on one device and one on another go back; the state before the first stands."""
+    local = fleet()
+    local.restore({3: {"sum": np.full(2, 10.0)}})
+    calls = [local.submit(device, "add", np.ones(2)) for device in (3, 3, 4, 5)]
+    local.revert(calls[:3])
+    assert local.collect([local.submit(device, "add", np.ones(2)) for device in (3, 4, 5)])[0].tolist() == [11, 11]
+    sums = {device: state["sum"].tolist() for device, state in local.changed().items()}
+    assert sums == {3: [11, 11], 4: [1, 1], 5: [2, 2]}

@@ -24,7 +24,7 @@ def parameters(module: nn.Module) -> int:
     ],
 )
 def test_parameter_counts(name: str, channels: int, generator: int | None, discriminator: int) -> None:
-    built_generator, built_discriminator = ARCHITECTURES[name].build(channels, 64)
+    built_generator, built_discriminator = ARCHITECTURES[name].build(channels, 64, 0)
     assert parameters(built_discriminator) == discriminator
     assert generator is None or parameters(built_generator) == generator
 
@@ -33,11 +33,27 @@ def test_parameter_counts(name: str, channels: int, generator: int | None, discr
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes_and_range(name: str, channels: int) -> None:
     architecture = ARCHITECTURES[name]
-    generator, discriminator = architecture.build(channels, 8)
+    generator, discriminator = architecture.build(channels, 8, 0)
     images = generator(torch.randn(3, LATENT))
     assert images.shape == (3, channels, architecture.side, architecture.side)
     assert images.abs().max() <= 1
     assert discriminator(images).shape == (3, 1)
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_conditional_networks_take_a_one_hot_label_and_a_plane_per_class(name: str) -> None:
+    """Their first layers alone are larger: by 7 rows of what one latent value, or one image channel, feeds."""
+    architecture = ARCHITECTURES[name]
+    plain, conditional = architecture.build(3, 8, 0), architecture.build(3, 8, 7)
+    images = conditional[0](torch.randn(3, LATENT + 7))
+    assert images.shape == (3, 3, architecture.side, architecture.side)
+    assert conditional[1](torch.cat((images, torch.zeros(3, 7, architecture.side, architecture.side)), 1)).shape == (
+        3,
+        1,
+    )
+    for inputs, one, other in zip((LATENT, 3), plain, conditional, strict=True):
+        first = next(one.parameters()).numel()
+        assert parameters(other) - parameters(one) == 7 * first // inputs
 
 
 def test_upsample_convolution_equals_torch() -> None:
@@ -58,7 +74,7 @@ def test_upsample_convolution_equals_torch() -> None:
 
 def test_initial_weights_have_radfords_spread() -> None:
     torch.manual_seed(0)
-    generator, _ = ARCHITECTURES["dcgan64"].build(3, 64)
+    generator, _ = ARCHITECTURES["dcgan64"].build(3, 64, 0)
     initialise(generator)
     convolutions = torch.cat([m.weight.detach().flatten() for m in generator if isinstance(m, nn.ConvTranspose2d)])
     norms = torch.cat([m.weight.detach().flatten() for m in generator if isinstance(m, nn.BatchNorm2d)])

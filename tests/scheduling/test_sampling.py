@@ -1,12 +1,21 @@
 """Balanced sampling by hand and by its promises."""
 
+from collections import Counter
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayfed.data.partition import class_counts, fegan_engine
 from rayfed.scheduling.divergence import kl_divergence
-from rayfed.scheduling.sampling import balanced, class_queues, uniform
+from rayfed.scheduling.sampling import (
+    balanced,
+    best_channel,
+    class_queues,
+    proportional_fair,
+    round_robin,
+    uniform,
+)
 
 
 def test_queues_run_from_the_highest_index_to_the_lowest() -> None:
@@ -75,3 +84,70 @@ def test_uniform_is_without_replacement_and_keyed() -> None:
     group = uniform(50, 20, np.random.default_rng(1))
     assert len(set(group)) == 20
     assert group == uniform(50, 20, np.random.default_rng(1))
+
+
+def test_round_robin_by_hand() -> None:
+    """Five devices, two a round: it goes on where the round before ended."""
+    assert [round_robin(5, 2, round) for round in (1, 2, 3, 4)] == [[0, 1], [2, 3], [4, 0], [1, 2]]
+    assert round_robin(3, 3, 9) == [0, 1, 2]
+
+
+@given(st.integers(1, 30), st.data())
+def test_round_robin_gives_everyone_the_same_number_of_turns(devices: int, data: st.DataObject) -> None:
+    """After as many rounds as there are devices each has been drawn `size` times, never twice in a round."""
+    size = data.draw(st.integers(1, devices))
+    groups = [round_robin(devices, size, round) for round in range(1, devices + 1)]
+    assert all(len(set(group)) == size for group in groups)
+    assert Counter(device for group in groups for device in group) == dict.fromkeys(range(devices), size)
+
+
+def test_best_channel_by_hand() -> None:
+    rates = np.array([3.0, 9.0, 1.0, 9.0, 4.0])
+    assert best_channel(rates, 1) == [1]
+    assert best_channel(rates, 3) == [1, 3, 4]
+    assert best_channel(np.full(4, np.inf), 2) == [0, 1]
+
+
+def test_proportional_fair_by_hand() -> None:
+    """Rates (4, 2, 1), one device a round; averages over 10 rounds, so 9/10 of the old and 1/10 of the new.
+
+    The never drawn come first, the fastest ahead: 0, 1, 2 leave averages (.4 * .81, .2 * .9, .1) = (.324, .18, .1).
+    Round 4: 4/.324 = 12.3, 2/.18 = 11.1, 1/.1 = 10: device 0, averages (.2916 + .4, .162, .09).
+    Round 5: 4/.6916 = 5.8, 2/.162 = 12.3, 1/.09 = 11.1: device 1.
+    """
+    rates, served = np.array([4.0, 2.0, 1.0]), np.zeros(3)
+    expected = [
+        ([0], [0.4, 0, 0]),
+        ([1], [0.36, 0.2, 0]),
+        ([2], [0.324, 0.18, 0.1]),
+        ([0], [0.6916, 0.162, 0.09]),
+        ([1], [0.62244, 0.3458, 0.081]),
+    ]
+    for group, averages in expected:
+        drawn, served = proportional_fair(rates, 1, served)
+        assert drawn == group
+        np.testing.assert_allclose(served, averages, rtol=1e-12)
+
+
+def test_proportional_fair_takes_a_device_when_its_channel_is_at_its_best() -> None:
+    """Served alike, 5 bit/s each; the one at three times that beats the faster one at half of what it had."""
+    group, _ = proportional_fair(np.array([15.0, 40.0]), 1, np.array([5.0, 80.0]))
+    assert group == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 15), st.integers(0, 2**32 - 1), st.booleans(), st.data())
+def test_on_fixed_channels_proportional_fair_gives_everyone_a_turn(
+    devices: int, seed: int, equal: bool, data: st.DataObject
+) -> None:
+    """Rate over average served does not depend on the rate: all are drawn about alike, as by round robin."""
+    size = data.draw(st.integers(1, devices))
+    rates = np.full(devices, 7.0) if equal else np.random.default_rng(seed).uniform(1, 100, devices)
+    served, turns = np.zeros(devices), Counter(dict.fromkeys(range(devices), 0))
+    for round in range(1, 10 * devices + 1):
+        group, served = proportional_fair(rates, size, served)
+        assert len(set(group)) == size
+        turns.update(group)
+        if round == -(-devices // size):
+            assert min(turns.values()) >= 1
+    assert max(turns.values()) - min(turns.values()) <= 2

@@ -1,10 +1,14 @@
 """The registry: loads by hand, capabilities, and choices that do not depend on what came before."""
 
+import json
+
 import numpy as np
+import pytest
 
 from rayfed.config import parse
 from rayfed.scheduling.load import Capability, Load, equal_load, linear_load
 from rayfed.scheduling.scheduler import Scheduler
+from rayfed.twin.network import Network
 
 
 def test_equal_load_caps_a_batch_at_what_a_device_has() -> None:
@@ -42,9 +46,77 @@ def test_random_selection_is_keyed_by_round_alone() -> None:
 
 
 def test_balanced_state_is_json_and_goes_on_where_it_was() -> None:
-    import json
-
     registry = scheduler()
     _, state = registry.select(1, registry.start())
     again = json.loads(json.dumps(state))
     assert registry.select(2, again) == registry.select(2, state)
+
+
+def registry_of(twin: dict, devices: int = 10, **method: object) -> Scheduler:
+    config = parse({"method": {"name": "ren"} | method, "devices": {"count": devices}, "twin": twin, "seed": 4})
+    return Scheduler(config, np.full((devices, 2), 100))
+
+
+def groups(registry: Scheduler, rounds: int) -> list[list[int]]:
+    """The rounds' groups; the sampler's state goes through JSON, as it does on the way to the store."""
+    state, found = registry.start(), []
+    for round in range(1, rounds + 1):
+        group, state = registry.select(round, json.loads(json.dumps(state, allow_nan=False)))
+        found.append(group)
+    return found
+
+
+@pytest.mark.parametrize(("ratio", "size"), [(0.2, 2), (0.5, 5), (1.0, 10)])
+@pytest.mark.parametrize("sampling", ["random", "balanced", "round-robin", "proportional-fair", "best-channel"])
+def test_the_scheduling_ratio_says_how_many(sampling: str, ratio: float, size: int) -> None:
+    for group in groups(registry_of({"network": {"kind": "cell"}}, fraction=ratio, sampling=sampling), 4):
+        assert len(set(group)) == size
+        assert set(group) <= set(range(10))
+
+
+def test_best_channel_takes_the_nearest_devices_of_a_cell() -> None:
+    registry = registry_of({"network": {"kind": "cell"}}, fraction=0.3, sampling="best-channel")
+    nearest = np.argsort(Network(registry.config.twin, 10, 4).distances)[:3].tolist()
+    assert groups(registry, 3) == [nearest] * 3
+
+
+def test_round_robin_and_proportional_fair_give_all_of_a_cell_their_turns() -> None:
+    """Ten devices, five a round: each in one round of any two."""
+    for sampling in ("round-robin", "proportional-fair"):
+        found = groups(registry_of({"network": {"kind": "cell"}}, fraction=0.5, sampling=sampling), 8)
+        for first, second in zip(found[::2], found[1::2], strict=True):
+            assert sorted(first + second) == list(range(10))
+
+
+@pytest.mark.parametrize("devices", [[{}], [{}, {"up_mbps": 5.0}]])
+def test_on_a_lan_without_limits_proportional_fair_still_gives_everyone_a_turn(devices: list) -> None:
+    registry = registry_of({"network": {"kind": "lan"}, "devices": devices}, fraction=0.2, sampling="proportional-fair")
+    found = groups(registry, 20)
+    for start in range(0, 20, 5):
+        assert sorted(device for group in found[start : start + 5] for device in group) == list(range(10))
+
+
+def test_who_has_dropped_out_is_drawn_and_left_out() -> None:
+    """Odd devices are away in half of the rounds: 5 * 200 * 0.5 = 500, standard deviation sqrt(250) = 16."""
+    twin = {"devices": [{}, {"dropout": 0.5}]}
+    registry = registry_of(twin)
+    found = groups(registry, 200)
+    assert all(set(range(0, 10, 2)) <= set(group) for group in found)
+    assert abs(sum(len(group) for group in found) - 1500) < 80
+    assert groups(registry_of(twin), 200) == found
+
+
+@pytest.mark.parametrize("sampling", ["random", "balanced", "round-robin", "proportional-fair", "best-channel"])
+def test_a_dropout_changes_no_later_draw(sampling: str) -> None:
+    still = groups(registry_of({}, fraction=0.5, sampling=sampling), 12)
+    found = groups(registry_of({"devices": [{"dropout": 0.4}]}, fraction=0.5, sampling=sampling), 12)
+    assert found != still
+    for group, whole in zip(found, still, strict=True):
+        assert [device for device in whole if device in group] == group
+
+
+def test_md_gans_devices_drop_out_too() -> None:
+    config = parse({"method": {"name": "md-gan"}, "twin": {"devices": [{"dropout": 0.5}]}})
+    sizes = {len(Scheduler(config, np.full((10, 2), 100)).select(round, {})[0]) for round in range(1, 30)}
+    assert max(sizes) < 10
+    assert len(sizes) > 1

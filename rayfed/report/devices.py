@@ -1,0 +1,25 @@
+"""What each device did on the twin, as CSV."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "computed_s": "computed",
+    "sent_s": "sent",
+    "waited_s": "waited",
+    "link_bytes": "bytes",
+    "rounds_missed": "missed",
+}
+"""column -> the name in a commit's facts: simulated seconds of the rounds the device had a part in, bytes, rounds."""
+
+
+def devices_csv(totals: Mapping[str, Any], counts: Sequence[Sequence[int]], path: Path) -> Path:
+    """Save a row per device: its samples, then COLUMNS; `counts` [K, C] are its samples per class."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["device", "samples", *COLUMNS])
+        for device, row in enumerate(counts):
+            writer.writerow([device, sum(row), *(f"{totals[name][device]:.10g}" for name in COLUMNS.values())])
+    return path

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +62,35 @@ def resume(
     from rayfed.runtime import launch
 
     _conclude(launch.resume(run_id, config, opened, local, Display(config.rounds)), as_json)
+
+
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. jobs/compare.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of what the runs share: devices.count=20 ...")
+    ] = None,
+    local: Local = False,
+    as_json: Json = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the FIDs as CSV: run, seed, round ...")
+    ] = None,
+) -> None:
+    """Compare methods, or settings of one, on the same data, devices, network and seeds."""
+    comparison = configuration.load_comparison(file, overrides or ())
+    first = next(iter(comparison.configs().values()))
+    _prepare_ray(next(iter(first.values())))
+    from rayfed.display import Board, comparison_closing
+    from rayfed.runtime.compare import compare as run_comparison
+
+    if csv:
+        _touch("--csv", csv)
+    found = run_comparison(comparison, file.stem, local, Board())
+    if csv:
+        shutil.copyfile(found["table"], csv)
+    print(json.dumps(found) if as_json else comparison_closing(found))
+    if found["status"] != "finished":
+        raise typer.Exit(INTERRUPTED if found["status"] == "interrupted" else FAILED)
 
 
 @app.command("list")
@@ -171,6 +201,14 @@ def _prepare_ray(config: RunConfig) -> None:
     from rayfed.runtime import prepare_environment
 
     prepare_environment(config.ray.address)
+
+
+def _touch(option: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
 
 
 def _open(runs_dir: str, url: str | None) -> Any:

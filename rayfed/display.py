@@ -1,12 +1,14 @@
 """What a run shows on the terminal: a live line while it trains, one short table at its end."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from rayfed.runtime.capacity import Capacity, amounts_text, describe
 from rayfed.runtime.judge import Verdict
@@ -28,7 +30,7 @@ class Display:
         self.fid = "-"
         self.last_line = 0.0
         self.progress = Progress(
-            TextColumn("round"),
+            TextColumn("{task.description}"),
             MofNCompleteColumn(),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[rate]} images/s"),
@@ -54,7 +56,7 @@ class Display:
     def live(self, start: int) -> Iterator[None]:
         """The moving line, from round `start` on."""
         self.done = start
-        self.task = self.progress.add_task("", total=self.rounds, completed=start, **self._fields("-"))
+        self.task = self.progress.add_task("round", total=self.rounds, completed=start, **self._fields("-"))
         if not self.console.is_terminal:
             yield
             return
@@ -90,6 +92,111 @@ class Display:
         return {"rate": rate, "up": f"{self.up / MB:,.0f}", "down": f"{self.down / MB:,.0f}", "fid": self.fid}
 
 
+class Board:
+    """A comparison on stderr: a moving line for each run that trains, and a line that stays for each that has ended."""
+
+    def __init__(self) -> None:
+        self.display = Display(0)
+        self.said: set[str] = set()
+
+    def notice(self, text: str) -> None:
+        """One line for the user, once."""
+        if text not in self.said:
+            self.said.add(text)
+            self.display.notice(text)
+
+    def live(self) -> AbstractContextManager[Any]:
+        """The moving lines."""
+        return self.display.progress if self.display.console.is_terminal else nullcontext()
+
+    def lane(self, name: str, rounds: int) -> "Lane":
+        """Who watches one of the runs."""
+        return Lane(self, name, rounds)
+
+
+class Lane(Display):
+    """One run of a comparison: its line on the board, gone when the run ends."""
+
+    def __init__(self, board: Board, name: str, rounds: int) -> None:
+        super().__init__(rounds)
+        self.board = board
+        self.name = name
+        self.progress = board.display.progress
+
+    def notice(self, text: str) -> None:
+        """One line for the user, unless another run has said it."""
+        self.board.notice(text)
+
+    def capacity(self, capacity: Capacity, scaling: bool) -> None:
+        """What an autoscaler must add."""
+        for ask in capacity.unplaced if scaling else ():
+            self.notice(f"{self.name}: asked of the autoscaler: {describe(ask)}")
+
+    @contextmanager
+    def live(self, start: int) -> Iterator[None]:
+        """The moving line, from round `start` on."""
+        self.task = self.progress.add_task(self.name, total=self.rounds, completed=start, **self._fields("-"))
+        try:
+            yield
+        finally:
+            self.progress.remove_task(self.task)
+
+    def _show(self, rate: str) -> None:
+        self.progress.update(self.task, completed=self.done, **self._fields(rate))
+
+
+def comparison_closing(found: Mapping[str, Any]) -> str:
+    """A comparison's document for people: its table, then where the rest is and what goes on how."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
+    with console.capture() as table:
+        console.print(comparison_table(found))
+    features = {"fid": "FID in Inception's features", "fid_classifier": "FID in the classifier's features"}
+    notes = [features.get(found["fid"], "no FID was measured"), "sim.: on the simulated devices"]
+    if (seeds := max(len(run["series"]) for run in found["runs"].values())) > 1:
+        notes.append(f"mean of {seeds} seeds (FID: ± std)")
+    rows = {"comparison": f"{found['comparison']} ({found['status']})", "figure": found["figure"]}
+    rows["FIDs as CSV"] = found["table"]
+    if found["mlflow"]:
+        rows["MLflow"] = found["mlflow"]
+    for name, command in found["resume"].items():
+        rows[f"{name} goes on with"] = command
+    if found["without_result"]:
+        rows["without result"] = "; ".join(found["without_result"])
+    return f"\n{table.get()}{'; '.join(notes)}\n\n{_pairs(rows)}"
+
+
+def comparison_table(found: Mapping[str, Any]) -> Table:
+    """One line per run: means over seeds, an FID's with the standard deviation."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run")
+    headers = ("rounds", "FID\nbest", "FID\nlast", "sim.\nseconds", f"sim. s to\nFID {_number(found['common_fid'])}")
+    for header in (*headers, "MB per\ndevice", "sim.\nimages/s", "wall\nimages/s"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name, run in found["runs"].items():
+        figures = run["summary"]
+        cells = {figure: _number(values["mean"]) for figure, values in figures.items()}
+        if figures["bytes_device"]["mean"] is not None:
+            cells["bytes_device"] = _number(figures["bytes_device"]["mean"] / MB)
+        for fid in ("fid_best", "fid_last"):
+            if figures[fid]["spread"] is not None:
+                cells[fid] += f" ± {_number(figures[fid]['spread'])}"
+        table.add_row(name, *cells.values())
+    return table
+
+
+def _number(value: float | None) -> str:
+    """With a sensible number of digits."""
+    if value is None:
+        return "-"
+    digits = 0 if value == int(value) or abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def _pairs(rows: Mapping[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+
+
 def closing_table(summary: Mapping[str, Any]) -> str:
     """A run's summary for people: two plain columns whose paths and commands can be copied from any terminal."""
     rows = {"run": f"{summary['run']} ({summary['status']}, {summary['rounds']} rounds)"}
@@ -106,5 +213,4 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         rows["MLflow"] = summary["mlflow"]
     if summary["resume"]:
         rows["go on with"] = summary["resume"]
-    width = max(map(len, rows))
-    return "\n" + "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+    return f"\n{_pairs(rows)}"

@@ -27,10 +27,14 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
 from rayfed import config
 from rayfed.errors import UserError
+
+_PROCESS_WIDE = threading.Lock()
+"""Held while MLflow's process-wide tracking URI is another than the user's."""
 
 
 class Tracker:
@@ -218,12 +222,13 @@ def _log_generator(client: MlflowClient, run_id: str, generator: torch.nn.Module
     packages = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
     arguments = {"signature": ModelSignature(inputs, outputs), "input_example": example, "pip_requirements": packages}
     model = client.create_logged_model(client.get_run(run_id).info.experiment_id, name, run_id)
-    before: Any = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(client.tracking_uri)  # log_model knows only the process-wide one
-    try:
-        mlflow.pytorch.log_model(generator, name=name, model_id=model.model_id, run_id=run_id, **arguments)
-    finally:
-        mlflow.set_tracking_uri(before)
+    with _PROCESS_WIDE:
+        before: Any = os.environ.get("MLFLOW_TRACKING_URI")
+        mlflow.set_tracking_uri(client.tracking_uri)  # log_model knows only the process-wide one
+        try:
+            mlflow.pytorch.log_model(generator, name=name, model_id=model.model_id, run_id=run_id, **arguments)
+        finally:
+            mlflow.set_tracking_uri(before)
 
 
 def _probe(uri: str) -> None:
@@ -241,6 +246,16 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def nested(parent: Tracker | NoTracker) -> dict[str, str]:
+    """The tags of a run that MLflow shows under `parent`."""
+    return {MLFLOW_PARENT_RUN_ID: parent.run_id} if parent.run_id else {}
+
+
+def metric_name(text: str) -> str:
+    """A text as MLflow takes it in a metric's name: what it refuses becomes an underscore."""
+    return re.sub(r"[^\w .:-]", "_", text)
 
 
 def mask(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """The configuration, and the one line a user reads when it is wrong."""
 
+import json
+
 import pytest
 
 from rayfed.config import flatten, load, parse, with_overrides
@@ -24,7 +26,13 @@ def refused(tree: dict) -> str:
         ("method", "batch", True, "method.batch = True: must be a valid integer"),
         ("method", "batch", 0, "method.batch = 0: must be greater than or equal to 1"),
         ("method", "fraction", 1.5, "method.fraction = 1.5: must be less than or equal to 1"),
-        ("method", "sampling", "fair", "method.sampling = 'fair': must be 'balanced' or 'random'"),
+        (
+            "method",
+            "sampling",
+            "fair",
+            "method.sampling = 'fair': must be 'random', 'balanced', 'round-robin', 'proportional-fair' or "
+            "'best-channel'",
+        ),
         ("model", "lr", float("nan"), "model.lr = nan: must be a finite number"),
         ("model", "width", 32, "model.width = 32: lsgan has fixed widths; leave it out or use a dcgan"),
         ("resources", "hosts", "x", "resources.hosts = 'x': must be a valid integer or 'auto'"),
@@ -40,8 +48,9 @@ def test_an_unknown_section_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
-    message = "method.name = 'gan': must be one of fegan, fl-vanilla, fedgan, centralized"
-    assert refused({"method": {"name": "gan"}}) == message
+    names = "fegan, fl-vanilla, fedgan, ren, md-gan, f2u, f2a, asyn-dgan, centralized"
+    assert refused({"method": {"name": "gan"}}) == f"method.name = 'gan': must be one of {names}"
+    assert refused({"method": {"batch": 3}}) == f"method.name = None: must be one of {names}"
 
 
 def test_a_missing_method_is_named() -> None:
@@ -83,6 +92,84 @@ def test_dcgan28_cannot_do_with_a_batch_of_one() -> None:
 def test_linear_weights_have_no_sign_to_turn() -> None:
     message = refused({"method": {"name": "fegan", "scheme": "linear", "sign": "opposite"}})
     assert message == "method.sign = 'opposite': the linear scheme has no exponent to turn; use exp or dirac"
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "message"),
+    [
+        (
+            {"name": "md-gan", "batches": 5},
+            3,
+            "method.batches = 5: more batches than the 3 devices; use at most 3 or log",
+        ),
+        (
+            {"name": "md-gan"},
+            1,
+            "method.swap_epochs = 1: one device has nobody to swap with; set it to 0",
+        ),
+        (
+            {"name": "ren", "fraction": 0.05},
+            10,
+            "method.fraction = 0.05: C*K = 0.05 * 10 = 0.5 devices a round is less than one; "
+            "with devices.count = 10 it must be at least 0.1",
+        ),
+        (
+            {"name": "f2a", "forgivness": 1.0},
+            3,
+            "method.forgivness = 1.0: unknown key; did you mean method.forgiveness?",
+        ),
+        ({"name": "md-gan", "batches": "lg"}, 3, "method.batches = 'lg': must be a valid integer or 'log'"),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused(method: dict, count: int, message: str) -> None:
+    assert refused({"method": method, "devices": {"count": count}}) == message
+
+
+def test_as_many_batches_as_devices_and_one_device_without_swaps_are_fine() -> None:
+    parse({"method": {"name": "md-gan", "batches": 3}, "devices": {"count": 3}})
+    parse({"method": {"name": "md-gan", "swap_epochs": 0}, "devices": {"count": 1}})
+    parse({"method": {"name": "ren", "fraction": 0.1}, "devices": {"count": 10}})
+
+
+@pytest.mark.parametrize(("devices", "k"), [(1, 1), (2, 1), (3, 2), (7, 2), (8, 3), (20, 3), (21, 4), (55, 5)])
+def test_log_batches_are_the_natural_logarithm_rounded_up(devices: int, k: int) -> None:
+    """e = 2.718, e^2 = 7.389, e^3 = 20.09, e^4 = 54.6; never under one."""
+    assert parse({"method": {"name": "md-gan", "swap_epochs": 0}}).method.distinct_batches(devices) == k
+
+
+@pytest.mark.parametrize(
+    ("twin", "message"),
+    [
+        ({"network": {"kind": "5g"}}, "twin.network.kind = '5g': must be one of lan, wired, cell"),
+        ({"network": {"hop_s": 0.1}}, "twin.network.kind = None: must be one of lan, wired, cell"),
+        ({"network": 3}, "twin.network = 3: must be a section of `key: value` lines"),
+        (
+            {"network": {"kind": "cell", "bandwidth_mhz": -1.0}},
+            "twin.network.bandwidth_mhz = -1.0: must be greater than 0",
+        ),
+        (
+            {"network": {"kind": "cell", "bandwith_mhz": 1.0}},
+            "twin.network.bandwith_mhz = 1.0: unknown key; did you mean twin.network.bandwidth_mhz?",
+        ),
+        (
+            {"network": {"kind": "lan", "zebra": 1}},
+            "twin.network.zebra = 1: unknown key; known keys: hop_s, kind",
+        ),
+        (
+            {"devices": [{}, {"flops": 1e9}]},
+            "twin.devices.1.flops = 1000000000.0: unknown key; did you mean twin.devices.1.flops_per_s?",
+        ),
+        ({"devices": [{"flops_per_s": -1}]}, "twin.devices.0.flops_per_s = -1: must be greater than 0"),
+        ({"devices": [3]}, "twin.devices.0 = 3: must be a section of `key: value` lines"),
+        ({"devices": {"up_mbps": 1.0}}, "twin.devices = {'up_mbps': 1.0}: must be a valid list"),
+        (
+            {"drop_late": True},
+            "twin.drop_late = true: needs twin.deadline_s, the simulated seconds an exchange may take",
+        ),
+    ],
+)
+def test_a_twin_that_cannot_be_is_named(twin: dict, message: str) -> None:
+    assert refused(FEGAN | {"twin": twin}) == message
 
 
 @pytest.mark.parametrize(("fraction", "count", "participants"), [(0.025, 80, 2), (0.29, 100, 29), (0.1, 35, 3)])
@@ -128,5 +215,5 @@ def test_a_configuration_survives_its_own_flat_form(tmp_path) -> None:
     flat = flatten(config)
     assert flat["method.fraction"] == 0.3
     assert flat["devices.count"] == 20
-    overrides = [f"{key}={'null' if value is None else value}" for key, value in flat.items()]
+    overrides = [f"{key}={json.dumps(value)}" for key, value in flat.items()]
     assert with_overrides(config, overrides) == config

@@ -5,6 +5,7 @@ and what would be right. Values that only the data can refute (more classes than
 device's data) are checked in `rayfed.data.setup`, in the same words.
 """
 
+from rayfed.config.comparison import Comparison, load_comparison
 from rayfed.config.methods import (
     F2A,
     F2U,
@@ -31,6 +32,7 @@ __all__ = [
     "Cell",
     "CentralGenerator",
     "Centralized",
+    "Comparison",
     "Data",
     "Devices",
     "DistributedTraining",
@@ -54,6 +56,7 @@ __all__ = [
     "Wired",
     "flatten",
     "load",
+    "load_comparison",
     "parse",
     "with_overrides",
 ]

@@ -4,14 +4,16 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from rayfed.config.methods import Method
 from rayfed.config.run import RunConfig
 from rayfed.errors import UserError
+
+Validated = TypeVar("Validated", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,6 +28,14 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
     Raises UserError with one line for anything wrong with it.
     """
+    tree = read(path)
+    for override in overrides:
+        apply_override(tree, override)
+    return parse(tree)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A YAML file's mapping; raises UserError with one line."""
     try:
         tree = yaml.load(Path(path).read_text(), _Loader) or {}
     except (OSError, UnicodeDecodeError) as error:
@@ -34,42 +44,46 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: must hold `key: value` lines, not {type(tree).__name__}")
-    for override in overrides:
-        _apply(tree, override)
-    return parse(tree)
+    return tree
 
 
 def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     """A configuration with `a.b=value` overrides applied; raises UserError as `load` does."""
     tree = config.model_dump(mode="json")
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return parse(tree)
 
 
 def parse(tree: Mapping[str, Any]) -> RunConfig:
     """Validate a nested mapping; raises UserError with one line."""
+    return validate(RunConfig, tree)
+
+
+def validate(model: type[Validated], tree: Mapping[str, Any]) -> Validated:
+    """A mapping as a pydantic model; raises UserError with one line."""
     try:
-        return RunConfig.model_validate(dict(tree))
+        return model.model_validate(dict(tree))
     except ValidationError as error:
         lines: dict[str, str] = {}
         for each in error.errors():
-            key, line = _key(each), _explain(each)
+            key, line = _explain(model, each)
             lines[key] = f"{lines[key]} or {line.rpartition('must be ')[2]}" if key in lines else line
         raise UserError("; ".join(list(lines.values())[:3])) from None
 
 
-def flatten(config: RunConfig) -> dict[str, Any]:
-    """The configuration as dotted keys, as overrides name them."""
+def flatten(config: RunConfig | Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, or a part of one, as dotted keys, as overrides name them."""
 
     def leaves(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for key, value in tree.items():
             yield from leaves(f"{prefix}{key}.", value) if isinstance(value, dict) else [(f"{prefix}{key}", value)]
 
-    return dict(leaves("", config.model_dump(mode="json")))
+    return dict(leaves("", config.model_dump(mode="json") if isinstance(config, RunConfig) else config))
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set `a.b=value` (the value is YAML) in a nested mapping; raises UserError with one line."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"{override!r}: an override is key=value, e.g. devices.count=80")
@@ -86,46 +100,54 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[leaf] = value
 
 
-METHOD_NAMES = tuple(
-    name for model in get_args(get_args(Method)[0]) for name in get_args(model.model_fields["name"].annotation)
-)
+def _tagged(field: FieldInfo) -> dict[Any, Any]:
+    """The sections that a field may hold by the tag that tells them apart; none for other fields."""
+    tag = field.discriminator
+    members = get_args(field.annotation) if isinstance(tag, str) else ()
+    return {name: member for member in members for name in get_args(member.model_fields[tag].annotation)}
 
 
-def _key(error: Mapping[str, Any]) -> str:
-    """The dotted key of a pydantic error, without pydantic's own names for the members of a union."""
-    unions = ("constrained-", "literal[")
-    parts = [str(part) for part in error["loc"]]
-    return ".".join(part for part in parts if part not in METHOD_NAMES and not part.startswith(unions))
+def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], Any, dict[Any, Any]]:
+    """Where an error is: its key, without pydantic's own names for the members of a union; the section that holds it;
+    the sections by tag that it could be."""
+    names: list[str] = []
+    section: Any = model
+    tagged: dict[Any, Any] = {}
+    for part in loc:
+        field = getattr(section, "model_fields", {}).get(part)
+        if part in tagged:
+            section, tagged = tagged[part], {}
+        elif field is not None:
+            names, section, tagged = [*names, part], field.annotation, _tagged(field)
+        elif isinstance(part, int):
+            names, section = [*names, str(part)], (*get_args(section), None)[0]
+        elif not part.startswith(("constrained-", "literal[")):
+            names = [*names, part]
+    return names, section, tagged
 
 
-def _explain(error: Mapping[str, Any]) -> str:
-    """One pydantic error as `key = value: what would be right`."""
-    key, kind, value = _key(error), error["type"], error["input"]
+def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> tuple[str, str]:
+    """The key of one pydantic error, and the error as `key = value: what would be right`."""
+    names, section, tagged = _follow(model, error["loc"])
+    key, kind, value = ".".join(names), error["type"], error["input"]
     if kind == "extra_forbidden":
-        return f"{key} = {value!r}: unknown key; {_suggest(error['loc'])}"
+        return key, f"{key} = {value!r}: unknown key; {_suggest(names, section)}"
     if kind == "missing":
-        return f"{key}: missing"
+        return key, f"{key}: missing"
     if kind.startswith("union_tag"):
-        given = value.get("name") if isinstance(value, dict) else value
-        return f"method.name = {given!r}: must be one of {', '.join(METHOD_NAMES)}"
+        tag = error["ctx"]["discriminator"].strip("'")
+        given = value.get(tag) if isinstance(value, dict) else value
+        return key, f"{key}.{tag} = {given!r}: must be one of {', '.join(tagged)}"
     message: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if kind == "value_error" and "=" in message.split(":")[0]:
-        return message
+        return key, message
     if kind.startswith(("model_", "dict_")):
         message = "must be a section of `key: value` lines"
-    return f"{key} = {value!r}: {message}"
+    return key, f"{key} = {value!r}: {message}"
 
 
-def _suggest(loc: tuple[Any, ...]) -> str:
-    """What the section at `loc[:-1]` does know, closest name first."""
-    section: Any = RunConfig
-    for part in loc[:-1]:
-        field = getattr(section, "model_fields", {}).get(part)
-        if field is not None:
-            section = field.annotation
-        else:
-            section = next(m for m in get_args(section) if part in get_args(m.model_fields["name"].annotation))
+def _suggest(names: list[str], section: Any) -> str:
+    """What the section of an unknown key does know, closest name first."""
     known = sorted(section.model_fields)
-    prefix = [str(part) for part in loc[:-1] if part not in METHOD_NAMES]
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"did you mean {'.'.join([*prefix, close[0]])}?" if close else f"known keys: {', '.join(known)}"
+    close = difflib.get_close_matches(names[-1], known, n=1)
+    return f"did you mean {'.'.join([*names[:-1], close[0]])}?" if close else f"known keys: {', '.join(known)}"

@@ -211,7 +211,7 @@ def _draw_throughput(axes: Axes, throughput: Throughput) -> None:
 
 def _style(run: int) -> dict[str, Any]:
     """The look of a run's line; where two are the same, the dashes of one lie on the other."""
-    return {"color": f"C{run}", "linestyle": "--" if run % 2 else "-", "linewidth": 1.8, "zorder": 3 - run / 100}
+    return {"color": f"C{run}", "linestyle": "--" if run % 2 else "-", "linewidth": 1.8, "zorder": 2 + run % 2}
 
 
 def _framed(axes: Axes, title: str, xlabel: str, ylabel: str) -> Axes:

@@ -3,8 +3,8 @@
 import os
 import secrets
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from rayfed.errors import UserError
 from rayfed.evaluation import evaluator
 from rayfed.models.gan import cpu_has_bf16, gan_of
 from rayfed.models.networks import ARCHITECTURES
+from rayfed.report.devices import devices_csv
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.runtime.cluster import connected
 from rayfed.runtime.driver import Driver, Listener, Stop
@@ -32,6 +33,17 @@ MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
     "interrupted": "KILLED",
     "failed": "FAILED",
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run's place in a comparison."""
+
+    name: str
+    """In MLflow."""
+    tags: Mapping[str, str]
+    stop: Stop
+    """Of the whole comparison, which listens to the signals."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +81,19 @@ def store_url(config: RunConfig) -> str:
     return config.store.url or f"sqlite:///{Path(config.runs_dir).absolute() / 'rayfed.db'}"
 
 
-def start(config: RunConfig, local: bool, listener: Listener) -> Result:
-    """Begin a run and drive it to its end, or to Ctrl-C."""
+def start(config: RunConfig, local: bool, listener: Listener, part: Part | None = None) -> Result:
+    """Begin a run, by itself or as a part of a comparison, and drive it to its end, or to Ctrl-C."""
     run_id = f"{config.method.name}-{secrets.token_hex(3)}"
-    federation = _prepare(config, listener)
+    federation = prepared(config, listener)
     store = Store(store_url(config))
     try:
         with _session(config, federation, local, listener) as session:
-            tracker = _tracker(run_id, config, federation, session, None)
+            tracker = _tracker(run_id, config, federation, session, part=part)
             facts = _facts(config, federation) | process_facts()
             facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
             store.create_run(run_id, config.model_dump(mode="json"), facts)
-            return _Run(run_id, config, federation, session, store, tracker, listener).drive(None)
+            run = _Run(run_id, config, federation, session, store, tracker, listener, part.stop if part else None)
+            return run.drive(None)
     finally:
         store.close()
 
@@ -102,11 +115,11 @@ def resume(run_id: str, config: RunConfig, store: Store, local: bool, listener: 
         raise UserError(f"run {run_id} is finished ({record.rounds} rounds); there is nothing to resume")
     if is_alive(record.facts):
         raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
-    federation = _prepare(config, listener)
+    federation = prepared(config, listener)
     if federation.dataset.sha256 != record.facts["dataset_sha256"]:
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
     with _session(config, federation, local, listener) as session:
-        tracker = _tracker(run_id, config, federation, session, record.facts["mlflow_run"])
+        tracker = _tracker(run_id, config, federation, session, mlflow_run=record.facts["mlflow_run"])
         store.update_facts(run_id, **process_facts())
         store.set_status(run_id, "running")
         for round, metrics, _ in store.history(run_id):
@@ -115,8 +128,8 @@ def resume(run_id: str, config: RunConfig, store: Store, local: bool, listener: 
         return run.drive(store.latest(run_id))
 
 
-def _prepare(config: RunConfig, listener: Listener) -> Federation:
-    """The data on its devices, and notices on what the user may not expect."""
+def prepared(config: RunConfig, listener: Listener) -> Federation:
+    """The data on its devices, and notices on what the user may not expect; raises UserError for what cannot be."""
     federation = prepare(config, ARCHITECTURES[config.model.name].side)
     if config.evaluation.every and (notice := evaluator.check(config.evaluation)):
         listener.notice(notice)
@@ -142,23 +155,31 @@ def _session(config: RunConfig, federation: Federation, local: bool, listener: L
 
 
 def _tracker(
-    run_id: str, config: RunConfig, federation: Federation, session: Session, mlflow_run: str | None
+    run_id: str,
+    config: RunConfig,
+    federation: Federation,
+    session: Session,
+    part: Part | None = None,
+    mlflow_run: str | None = None,
 ) -> Tracker | NoTracker:
+    tags = {"method": config.method.name, "dataset_sha256": federation.dataset.sha256}
+    tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
+    if part:
+        tags |= {"run": run_id, **part.tags}
+    return open_tracker(config, part.name if part else run_id, flatten(config), tags, mlflow_run)
+
+
+def open_tracker(
+    config: RunConfig, name: str, params: Mapping[str, Any], tags: Mapping[str, Any], mlflow_run: str | None = None
+) -> Tracker | NoTracker:
+    """An MLflow run where `config` says, or one that goes on; raises UserError as `Tracker` does."""
     if not config.tracking.enabled:
         return NoTracker()
     folder = Path(config.runs_dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    tags = {"method": config.method.name, "dataset_sha256": federation.dataset.sha256}
-    tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
-    return Tracker(
-        config.tracking,
-        f"sqlite:///{folder / 'mlflow.db'}",
-        str(folder / "artifacts"),
-        run_id,
-        {key: mask(value) for key, value in flatten(config).items()},
-        tags,
-        mlflow_run,
-    )
+    masked = {key: mask(value) for key, value in params.items()}
+    database, artifacts = f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts")
+    return Tracker(config.tracking, database, artifacts, name, masked, tags, mlflow_run)
 
 
 def _facts(config: RunConfig, federation: Federation) -> dict[str, Any]:
@@ -183,6 +204,8 @@ class _Run:
     store: Store
     tracker: Tracker | NoTracker
     listener: Listener
+    stop: Stop | None = None
+    """Whose signals are heard elsewhere; none: the run's own."""
 
     def drive(self, last: Commit | None) -> Result:
         """Drive to the end, then the run's pictures and its generator, whatever stopped it."""
@@ -194,7 +217,7 @@ class _Run:
         try:
             self.tracker.log_file(partition_heatmap(self.federation.counts, dataset.classes, folder / "partition.png"))
             commit = self._loop(folder, last)
-            self._close_pictures(folder, commit)
+            self._close_files(folder, commit)
             status = "finished" if commit.round >= self.config.rounds else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -212,10 +235,13 @@ class _Run:
         centralized = isinstance(self.config.method, Centralized)
         epoch = len(union(self.federation.parts)) if centralized else sum(map(len, self.federation.parts))
         driver = Driver(self.run_id, self.config, self.session, self.store, self.tracker, self.listener, folder, epoch)
-        with Stop().listening() as driver.stop, self.listener.live(last.round if last else 0):
+        stopping = nullcontext(self.stop) if self.stop else Stop().listening()
+        with stopping as driver.stop, self.listener.live(last.round if last else 0):
             return driver.drive(last)
 
-    def _close_pictures(self, folder: Path, commit: Commit) -> None:
+    def _close_files(self, folder: Path, commit: Commit) -> None:
+        totals, counts = commit.facts["twin"], self.federation.counts
+        self.tracker.log_file(devices_csv(totals, counts.tolist(), folder / "devices.csv"))
         history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
         self.tracker.log_file(run_figure(history, folder / "run.png", self.run_id))
         for name, source in self.session.about_judge().items():

@@ -22,13 +22,16 @@ from rayfed.runtime.trainer import Trainer
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import Scheduler
 
+Known = dict[Hashable, tuple[Any, Arrays, Receipt]]
+"""What each kind of call gave."""
+
 
 class Understudy(Host):
     """A host that runs each kind of call once and then repeats what it gave."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, known: Known) -> None:
         super().__init__(host.build, host.flops)
-        self._known: dict[Hashable, tuple[Any, Arrays, Receipt]] = {}
+        self._known = known
 
     def run(self, device: int, method: str, state: Arrays, *args: Any) -> tuple[Any, Arrays, Receipt]:
         """See `rayfed.fleet.host.Host.run`."""
@@ -49,12 +52,17 @@ def _kind(arg: Any) -> Hashable:
     return data.shape if isinstance(data, np.ndarray) else None
 
 
-def rehearse_rounds(config: RunConfig, federation: Federation, rounds: int) -> list[dict[str, float]]:
-    """The metrics of a run's first rounds: bytes and simulated seconds are the run's, losses are not."""
+def rehearse_rounds(
+    config: RunConfig, federation: Federation, rounds: int, known: Known | None = None
+) -> list[dict[str, float]]:
+    """The metrics of a run's first rounds: bytes and simulated seconds are the run's, losses are not.
+
+    `known` carries calls over from rehearsals that differ in nothing but devices, twin and rounds.
+    """
     torch.set_num_threads(1)
     dataset = federation.dataset
     host = device_host(config, len(dataset.classes), dataset.train_images, dataset.train_labels, federation.parts)
-    fleet = LocalFleet(Understudy(host))
+    fleet = LocalFleet(Understudy(host, {} if known is None else known))
     scheduler = Scheduler(config, federation.counts)
     trainer = Trainer(config, dataset.train_images.shape[1], fleet, scheduler, *class_totals(federation))
     trainer.start(None)

@@ -1,0 +1,113 @@
+"""A comparison: what its runs share, what each has of its own, and the configurations that follow from the two."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from rayfed.config.reading import apply_override, parse, read, validate
+from rayfed.config.run import RunConfig
+from rayfed.config.sections import Count, Section
+from rayfed.errors import UserError
+
+OWN = ("devices", "method", "model", "resources", "rounds", "wire")
+"""What runs may differ in. Anything else would compare unlike things: other data or links."""
+
+
+class Comparison(Section):
+    """Several methods, or several settings of one (how many devices, how weak), on the same data, network and seeds."""
+
+    base: dict[str, Any]
+    """A run's configuration without what the runs differ in."""
+    runs: dict[str, dict[str, Any]]
+    """name -> what is the run's own, merged over `base`."""
+    seeds: list[Annotated[int, Field(ge=0)]] | None = None
+    """Every run with every seed; a seed is a partition of the data too. none: the base's."""
+    devices: list[Count] | None = None
+    """Device counts at which throughput is measured; none: half, once, twice and four times the base's, at least 2."""
+
+    @field_validator("runs", "seeds", "devices")
+    @classmethod
+    def _at_least_one(cls, value: Any) -> Any:
+        if value is not None and not value:
+            raise ValueError("must have at least one entry")
+        return value
+
+    @field_validator("seeds", "devices")
+    @classmethod
+    def _all_different(cls, values: list[int] | None) -> list[int] | None:
+        if values and (twice := [value for value in values if values.count(value) > 1]):
+            raise ValueError(f"{twice[0]} is there twice")
+        return values
+
+    @model_validator(mode="after")
+    def _alike_but_for_their_own(self) -> "Comparison":
+        for name, own in self.runs.items():
+            if key := next((key for key in own if key not in OWN), None):
+                raise ValueError(
+                    f"runs.{name}.{key} = {own[key]!r}: runs are compared on the same {key}, set under base; they may "
+                    f"differ in {', '.join(OWN[:-1])} and {OWN[-1]} alone"
+                )
+        return self
+
+    def configs(self) -> dict[str, dict[int, RunConfig]]:
+        """name -> seed -> configuration. Raises UserError, with the run's name, for what cannot be."""
+        return {name: {config.seed: config for config in self._seeded(name)} for name in self.runs}
+
+    def at_counts(self, name: str) -> dict[int, RunConfig]:
+        """Device count -> a run's configuration with its first seed and that many devices. Raises as `configs` does."""
+        config = self._seeded(name)[0]
+        base = config.devices.count
+        counts = self.devices or {max(2, count) for count in (base // 2, base, 2 * base, 4 * base)}
+        tree = config.model_dump(mode="json")
+        with about(f"run {name}, throughput by `devices`"):
+            return {count: parse(_merge(tree, {"devices": {"count": count}})) for count in sorted(counts)}
+
+    def _seeded(self, name: str) -> list[RunConfig]:
+        tree = _merge(self.base, self.runs[name])
+        with about(f"run {name}"):
+            return [parse(tree | {"seed": seed}) for seed in self.seeds] if self.seeds else [parse(tree)]
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Begin the message of a UserError with what it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{what}: {error}") from None
+
+
+def load_comparison(path: str | Path, overrides: Iterable[str] = ()) -> Comparison:
+    """Read a YAML file and apply `a.b=value` overrides to what its runs share.
+
+    Raises UserError with one line for anything wrong with it, an override that no run would heed included.
+    """
+    comparison = validate(Comparison, read(path))
+    base = deepcopy(comparison.base)
+    for override in overrides:
+        apply_override(base, override)
+        keys = override.partition("=")[0].split(".")
+        if all(_has(own, keys) for own in comparison.runs.values()):
+            raise UserError(f"{override}: would change nothing, every run has its own {'.'.join(keys)}")
+    return comparison.model_copy(update={"base": base})
+
+
+def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` over `base`, section by section."""
+    both = {
+        key: _merge(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+        for key, value in own.items()
+    }
+    return {**base, **both}
+
+
+def _has(tree: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(tree, Mapping) or key not in tree:
+            return False
+        tree = tree[key]
+    return True

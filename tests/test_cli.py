@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
     "evaluation": {"every": 1, "extractor": "classifier", "samples": 64},
     "tracking": {"enabled": False},
 }
-METHODS = ["fegan", "fl-vanilla", "fedgan", "centralized"]
+METHODS = ["fegan", "fl-vanilla", "fedgan", "ren", "md-gan", "f2u", "f2a", "asyn-dgan", "centralized"]
 DATASETS = ["fashion-mnist-6k", "fashion-mnist", "mnist", "cifar10", "celeba", "imagefolder:PATH"]
 
 
@@ -99,7 +99,7 @@ def empty(tmp_path: Path) -> Path:
         ("run tiny.yaml rounds=0", "rounds = 0: must be greater than or equal to 1"),
         (
             "run tiny.yaml method.name=fedsgd",
-            "method.name = 'fedsgd': must be one of fegan, fl-vanilla, fedgan, centralized",
+            "method.name = 'fedsgd': must be one of fegan, fl-vanilla, fedgan, ren, md-gan, f2u, f2a, asyn-dgan, centralized",
         ),
         (
             "run tiny.yaml method.fraction=0.1",
@@ -217,7 +217,7 @@ def test_a_runs_summary_is_clean_json(made):
     }
     assert made.run.startswith("fegan-")
     names = {path.name for path in (made.folder / "rayfed-runs" / made.run).iterdir()}
-    assert names == {"partition.png", "run.png", "samples-00001.png", "samples-00002.png"}
+    assert names == {"devices.csv", "partition.png", "run.png", "samples-00001.png", "samples-00002.png"}
 
 
 def test_progress_goes_to_stderr_and_the_closing_table_to_stdout(made, tmp_path):
@@ -328,7 +328,7 @@ def test_what_there_is_to_choose_from(tmp_path, command, names):
 
 def test_without_a_command_there_is_help(tmp_path):
     outcome = rayfed(tmp_path)
-    for command in ("run", "resume", "list", "sample", "eval", "methods", "datasets"):
+    for command in ("run", "resume", "compare", "list", "sample", "eval", "methods", "datasets"):
         assert f" {command} " in outcome.out
 
 

@@ -24,11 +24,11 @@ METHODS = {
     "fegan": Method(fegan.Server, fegan.Device, "FeGAN: balanced sampling and KL weighting (Guerraoui et al. 2020)"),
     "fl-vanilla": Method(fedavg_gan.Server, fegan.Device, "FedAvg of G and D, plain mean (FeGAN's baseline)"),
     "fedgan": Method(fedavg_gan.FedGanServer, fegan.Device, "FedAvg of G and D weighted by samples (Rasouli et al.)"),
+    "ren": Method(ren.Server, ren.Device, "one G, averaged Ds; serial or parallel (Ren, Liu, Yu, Guo 2021)"),
     "md-gan": Method(md_gan.Server, md_gan.Device, "one G on the server, a D per device (Hardy et al. 2019)"),
     "f2u": Method(md_gan.F2UServer, md_gan.ScoringDevice, "the most forgiving D updates G (Yonetani et al. 2019)"),
     "f2a": Method(md_gan.F2AServer, md_gan.ScoringDevice, "a mix favouring forgiving Ds updates G (Yonetani et al.)"),
     "asyn-dgan": Method(asyn_dgan.Server, asyn_dgan.Device, "a conditional G, a D per site (Chang et al. 2020)"),
-    "ren": Method(ren.Server, ren.Device, "one G, averaged Ds; serial or parallel (Ren, Liu, Yu, Guo 2021)"),
     "centralized": Method(centralized.Server, fegan.Device, "all data in one place: the reference"),
 }
 

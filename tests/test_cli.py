@@ -99,7 +99,7 @@ def empty(tmp_path: Path) -> Path:
         ("run tiny.yaml rounds=0", "rounds = 0: must be greater than or equal to 1"),
         (
             "run tiny.yaml method.name=fedsgd",
-            "method.name = 'fedsgd': must be one of fegan, fl-vanilla, fedgan, ren, md-gan, f2u, f2a, asyn-dgan, centralized",
+            f"method.name = 'fedsgd': must be one of {', '.join(METHODS)}",
         ),
         (
             "run tiny.yaml method.fraction=0.1",

@@ -5,7 +5,7 @@ import math
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 
 from rayfed import config as configuration
 from rayfed.config import RunConfig
+from rayfed.config.reading import validate
+from rayfed.config.sections import Model, ModelName
+from rayfed.config.table import load_table
 from rayfed.errors import UserError
 
 INTERRUPTED = 130
@@ -168,6 +171,40 @@ def evaluate(
         print(json.dumps(rows))
     else:
         _print_table([rows])
+
+
+@app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(metavar="TABLE", help="Clients and devices, e.g. jobs/devices/paper.csv.")],
+    model: Annotated[ModelName, typer.Option(help="Whose discriminator, for images of one channel.")] = "dcgan28",
+    width: Annotated[int | None, typer.Option(min=1, help="As model.width; 64 as published.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Real images in a step; it takes as many fakes.")] = 256,
+    portions: Annotated[Literal["paper", "blocks"], typer.Option(help="paper joins the last two blocks.")] = "paper",
+    flops_per_s: Annotated[float, typer.Option(min=1, help="Of a device with time factor 1.")] = 1e10,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random strategies.")] = 0,
+    as_json: Json = False,
+    picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw each step's seconds as well.")] = None,
+) -> None:
+    """Place a discriminator on the devices of each client (FSL-GAN) and tell what a step would take."""
+    from rayfed.models.block import merge, paper_ends
+    from rayfed.models.portions import described
+    from rayfed.plan_display import plan_text
+    from rayfed.report.plan import plan_document, plan_figure
+    from rayfed.scheduling.placement import all_plans
+    from rayfed.scheduling.portions import workload
+
+    clients = load_table(file)
+    blocks = described(validate(Model, {"name": model, "width": width}))
+    parts = merge(blocks, paper_ends(len(blocks))) if portions == "paper" else blocks
+    work = workload(parts, 2 * batch, flops_per_s)
+    plans = all_plans(clients, work, seed)
+    found = plan_document(clients, work, plans)
+    if picture:
+        if picture.suffix.lower() != ".png":
+            raise UserError(f"--picture {picture}: must end in .png")
+        _touch("--picture", picture)
+        plan_figure(clients, plans, picture)
+    print(json.dumps(found) if as_json else plan_text(found))
 
 
 @app.command()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayfed.algorithms import asyn_dgan, centralized, fedavg_gan, fegan, md_gan, ren
+from rayfed.algorithms import asyn_dgan, centralized, fedavg_gan, fegan, fsl_device, fsl_gan, md_gan, ren
 from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig
 from rayfed.fleet.host import Host
@@ -29,6 +29,7 @@ METHODS = {
     "f2u": Method(md_gan.F2UServer, md_gan.ScoringDevice, "the most forgiving D updates G (Yonetani et al. 2019)"),
     "f2a": Method(md_gan.F2AServer, md_gan.ScoringDevice, "a mix favouring forgiving Ds updates G (Yonetani et al.)"),
     "asyn-dgan": Method(asyn_dgan.Server, asyn_dgan.Device, "a conditional G, a D per site (Chang et al. 2020)"),
+    "fsl-gan": Method(fsl_gan.Server, fsl_device.Device, "a D per client, split over its devices (FSL-GAN 2022)"),
     "centralized": Method(centralized.Server, fegan.Device, "all data in one place: the reference"),
 }
 

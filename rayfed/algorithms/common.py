@@ -11,7 +11,7 @@ from rayfed.config import DistributedTraining
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.protocol import Fleet, Future, Missing, QuorumError
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import SamplerState
+from rayfed.scheduling.scheduler import Placement, SamplerState
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Scheduler(Protocol):
     def select(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]: ...
     def loads(self, group: list[int]) -> list[Load]: ...
     def class_counts(self) -> np.ndarray: ...
+    def placements(self, round: int, gone: list[int]) -> list[Placement]: ...
 
 
 class Server(Protocol):

@@ -5,6 +5,7 @@ and what would be right. Values that only the data can refute (more classes than
 device's data) are checked in `rayfed.data.setup`, in the same words.
 """
 
+from rayfed.config.clients import Client, Device
 from rayfed.config.comparison import Comparison, load_comparison
 from rayfed.config.methods import (
     F2A,
@@ -17,6 +18,7 @@ from rayfed.config.methods import (
     FedGan,
     Fegan,
     FlVanilla,
+    FslGan,
     MdGan,
     Ren,
 )
@@ -32,8 +34,10 @@ __all__ = [
     "Cell",
     "CentralGenerator",
     "Centralized",
+    "Client",
     "Comparison",
     "Data",
+    "Device",
     "Devices",
     "DistributedTraining",
     "Evaluation",
@@ -41,6 +45,7 @@ __all__ = [
     "FederatedTraining",
     "Fegan",
     "FlVanilla",
+    "FslGan",
     "Lan",
     "MdGan",
     "Model",

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from rayfed.config.clients import Client
 from rayfed.config.sections import Count, Fraction, Section
 
 Sampling = Literal["random", "balanced", "round-robin", "proportional-fair", "best-channel"]
@@ -162,6 +163,32 @@ class AsynDgan(CentralGenerator):
     name: Literal["asyn-dgan"]
 
 
+class FslGan(DistributedTraining):
+    """FSL-GAN (2022): a discriminator per client, split over the client's devices."""
+
+    name: Literal["fsl-gan"]
+    iterations: Count = 24
+    """Batches of an epoch, which is a round."""
+    batch: Count = 256
+    clients: Annotated[list[Client], Field(min_length=1)]
+    """In a file: `table: jobs/devices/paper.csv` instead; see `rayfed.config.table`."""
+    strategy: Literal[
+        "optimal", "pipelined", "sorted_multiple", "sorted_single", "random_multiple", "random_single"
+    ] = "optimal"
+    """Who holds which portions; see `rayfed.scheduling.portions` and `placement`."""
+    portions: Literal["paper", "blocks"] = "paper"
+    """What is placed: each block of the discriminator but the last two together, or each block."""
+    micro_batches: Count = 1
+    """Parts of a batch that pass through the devices one behind the other."""
+    drop_slowest: bool = False
+    """Leave out the client whose step takes longest."""
+
+    @property
+    def local_steps(self) -> int:
+        """One step on a discriminator per iteration."""
+        return 1
+
+
 class Centralized(Training):
     """All data in one place: the reference."""
 
@@ -175,5 +202,5 @@ class Centralized(Training):
 
 
 Method = Annotated[
-    Fegan | FlVanilla | FedGan | Ren | MdGan | F2U | F2A | AsynDgan | Centralized, Field(discriminator="name")
+    Fegan | FlVanilla | FedGan | Ren | MdGan | F2U | F2A | AsynDgan | FslGan | Centralized, Field(discriminator="name")
 ]

@@ -56,7 +56,14 @@ def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
 
 
 def parse(tree: Mapping[str, Any]) -> RunConfig:
-    """Validate a nested mapping; raises UserError with one line."""
+    """Validate a nested mapping, `method.table` read from its file; raises UserError with one line."""
+    method = tree.get("method")
+    if isinstance(method, Mapping) and "table" in method:
+        from rayfed.config.table import load_table  # which reads with this module
+
+        rest = {key: value for key, value in method.items() if key != "table"}
+        clients = [client.model_dump() for client in load_table(str(method["table"]))]
+        tree = {**tree, "method": rest | {"clients": clients}}
     return validate(RunConfig, tree)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rayfed.config.methods import Centralized, FederatedTraining, MdGan, Method
+from rayfed.config.methods import Centralized, FederatedTraining, FslGan, MdGan, Method
 from rayfed.config.sections import (
     Count,
     Data,
@@ -43,6 +43,54 @@ class RunConfig(Section):
     def participants(self) -> int:
         """Devices in a round; 1 for the centralised reference."""
         return self.method.participants(self.devices.count)
+
+    @property
+    def nodes(self) -> int:
+        """Physical devices: with FSL-GAN all of its clients', else `devices.count`."""
+        if isinstance(self.method, FslGan):
+            return sum(len(client.devices) for client in self.method.clients)
+        return self.devices.count
+
+    @property
+    def hardware(self) -> Twin:
+        """The twin with one profile per physical device: FSL-GAN's have time factors and links of their own."""
+        if not isinstance(self.method, FslGan):
+            return self.twin
+        devices = [device for client in self.method.clients for device in client.devices]
+        profiles = [self.twin.devices[k % len(self.twin.devices)] for k in range(len(devices))]
+        own = [
+            profile.model_copy(
+                update={
+                    "time_factor": profile.time_factor * device.time_factor,
+                    "up_mbps": device.up_mbps or profile.up_mbps,
+                    "down_mbps": device.down_mbps or profile.down_mbps,
+                }
+            )
+            for profile, device in zip(profiles, devices, strict=True)
+        ]
+        return self.twin.model_copy(update={"devices": own})
+
+    @model_validator(mode="after")
+    def _a_client_for_every_part_of_the_data(self) -> "RunConfig":
+        if isinstance(self.method, FslGan) and len(self.method.clients) != self.devices.count:
+            clients, count = len(self.method.clients), self.devices.count
+            raise ValueError(
+                f"devices.count = {count}: fsl-gan spreads the data over its clients, and the table has {clients}; "
+                f"set it to {clients}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_need_rows_alone(self) -> "RunConfig":
+        if isinstance(self.method, FslGan) and self.method.micro_batches > 1 and self.model.name != "dcgan28":
+            raise ValueError(
+                f"method.micro_batches = {self.method.micro_batches}: {self.model.name}'s discriminator has BatchNorm, "
+                "whose gradients need the whole batch; use 1, or dcgan28"
+            )
+        if isinstance(self.method, FslGan) and self.method.micro_batches > self.method.batch:
+            parts, batch = self.method.micro_batches, self.method.batch
+            raise ValueError(f"method.micro_batches = {parts}: more than the {batch} images of a batch")
+        return self
 
     @model_validator(mode="after")
     def _someone_takes_part(self) -> "RunConfig":

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+ModelName = Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"]
 
 
 class Section(BaseModel):
@@ -42,7 +43,7 @@ class Data(Section):
 class Model(Section):
     """The networks, their loss, optimizer and arithmetic."""
 
-    name: Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"] = "lsgan"
+    name: ModelName = "lsgan"
     width: Count | None = None
     """Channels of a DCGAN's widest-image layer (ngf = ndf); none: 64, as published."""
     loss: Literal["mse", "bce"] | None = None

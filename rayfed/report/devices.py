@@ -16,10 +16,16 @@ COLUMNS = {
 
 
 def devices_csv(totals: Mapping[str, Any], counts: Sequence[Sequence[int]], path: Path) -> Path:
-    """Save a row per device: its samples, then COLUMNS; `counts` [K, C] are its samples per class."""
+    """Save a row per device: its samples, then COLUMNS; `counts` [K, C] are its samples per class.
+
+    Samples are left out where it is clients that hold them, each with several devices (FSL-GAN).
+    """
+    devices = len(totals["bytes"])
+    samples = [sum(row) for row in counts] if len(counts) == devices else [""] * devices
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["device", "samples", *COLUMNS])
-        for device, row in enumerate(counts):
-            writer.writerow([device, sum(row), *(f"{totals[name][device]:.10g}" for name in COLUMNS.values())])
+        for device in range(devices):
+            figures = (f"{totals[name][device]:.10g}" for name in COLUMNS.values())
+            writer.writerow([device, samples[device], *figures])
     return path

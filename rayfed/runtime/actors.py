@@ -10,9 +10,10 @@ import numpy as np
 import ray
 
 from rayfed.config import Role, RunConfig
+from rayfed.models.block import Block
 from rayfed.runtime.batch import Slot, run_batch
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import SamplerState
+from rayfed.scheduling.scheduler import Placement, SamplerState
 from rayfed.scheduling.scheduler import Scheduler as Registry
 
 Totals = tuple[np.ndarray, np.ndarray]
@@ -60,9 +61,9 @@ class DeviceHost:
 class Scheduler:
     """The registry of devices as an actor; it knows where their data is, and never looks at it."""
 
-    def __init__(self, config: RunConfig, counts: np.ndarray, data: list[Any]) -> None:
+    def __init__(self, config: RunConfig, counts: np.ndarray, blocks: Sequence[Block], data: list[Any]) -> None:
         """`data`: references to training images [N, C, H, W], devices' indices, training labels and test images."""
-        self.registry = Registry(config, counts)
+        self.registry = Registry(config, counts, blocks)
         self.references = data
 
     def ready(self) -> None:
@@ -91,6 +92,9 @@ class RemoteScheduler:
 
     def select(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
         return ray.get(self.actor.call.remote("select", round, state))
+
+    def placements(self, round: int, gone: list[int]) -> list[Placement]:
+        return ray.get(self.actor.call.remote("placements", round, gone))
 
     def loads(self, group: list[int]) -> list[Load]:
         return ray.get(self.actor.call.remote("loads", group))

@@ -49,6 +49,7 @@ class RayFleet:
         self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
         self._sent: dict[int, _Sent] = {}
         self._late: dict[Any, Any] = {}
+        self._costs: dict[Any, float] = {}
         self._receipts: dict[int, Receipt] = {}
         self._journal = Journal()
         self._calls = 0
@@ -82,6 +83,7 @@ class RayFleet:
         batches = list({self._sent[future.call].replies: None for future in futures})
         late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1])
         arrived = self._fetch([batch for batch in batches if batch not in late])
+        self._costs = {}
         replies = [self._reply(future, arrived, late) for future in futures]
         self._forget(
             [future.call for future, reply in zip(futures, replies, strict=True) if isinstance(reply, Missing)]
@@ -130,12 +132,12 @@ class RayFleet:
             raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
         hosts = self._free_hosts()
         shares: list[list[tuple[Future, tuple[Any, ...]]]] = [[] for _ in hosts]
-        costs = [0.0] * len(hosts)
+        costs = [self._costs.get(host, 0.0) for host in hosts]
         for future, args, cost in self._queue:
             slot = costs.index(min(costs))
             costs[slot] += cost
             shares[slot].append((future, args))
-        self._queue = []
+        self._queue, self._costs = [], dict(zip(hosts, costs, strict=True))
         for host, share in zip(hosts, shares, strict=True):
             size = -(-len(share) // batches)
             for start in range(0, len(share), max(1, size)):

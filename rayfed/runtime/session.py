@@ -16,6 +16,7 @@ from rayfed.data.partition import union
 from rayfed.data.setup import Federation
 from rayfed.errors import CapacityError, UserError
 from rayfed.fleet.local import LocalFleet
+from rayfed.models.portions import described
 from rayfed.runtime import actors, capacity, cluster
 from rayfed.runtime.capacity import Capacity
 from rayfed.runtime.judge import Failure, Verdict, judge_of
@@ -50,7 +51,7 @@ class LocalSession:
         torch.set_num_threads(1)
         images, labels = federation.dataset.train_images, federation.dataset.train_labels
         fleet = LocalFleet(device_host(config, len(federation.dataset.classes), images, labels, federation.parts))
-        scheduler = Scheduler(config, federation.counts)
+        scheduler = Scheduler(config, federation.counts, described(config.model, images.shape[1]))
         self._trainer = Trainer(config, images.shape[1], fleet, scheduler, *class_totals(federation))
         self._judge = judge_of(config, federation.dataset) if config.evaluation.every else None
         self._verdicts: list[Verdict | Failure] = []
@@ -105,8 +106,10 @@ class RaySession:
         dataset, classes = federation.dataset, len(federation.dataset.classes)
         held = (dataset.train_images, federation.parts, dataset.train_labels, dataset.test_images)
         data = [ray.put(each) for each in held]
+        blocks = described(config.model, dataset.train_images.shape[1])
         name = f"rayfed-scheduler-{secrets.token_hex(4)}"
-        scheduler = actors.start(actors.Scheduler, resources.scheduler, config, federation.counts, data, name=name)
+        registry = config, federation.counts, blocks, data
+        scheduler = actors.start(actors.Scheduler, resources.scheduler, *registry, name=name)
         self._hosts = [
             actors.start(actors.DeviceHost, resources.device_host, config, classes, name)
             for _ in range(capacity.hosts(self.capacity))

@@ -23,10 +23,11 @@ class Simulation:
         self.config = config
         self.round = 0
         compute = [capability.compute for capability in capabilities(config.devices, config.seed)]
-        self.clock = Clock(config.twin, config.devices.count, config.seed, compute)
+        speeds = compute if config.nodes == config.devices.count else [1.0] * config.nodes
+        self.clock = Clock(config.hardware, config.nodes, config.seed, speeds)
         self.clock.network.check(peers=config.method.swaps)
         self.state = self.clock.start()
-        self.totals = {name: np.zeros(config.devices.count) for name in TOTALS}
+        self.totals = {name: np.zeros(config.nodes) for name in TOTALS}
         self.met = False
         """Whether any reply has ever come before the deadline."""
 

@@ -1,13 +1,18 @@
-"""The registry of devices and what is decided from it: who takes part, and how much each does."""
+"""The registry of devices and what is decided from it: who takes part, how much each does, who holds what."""
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayfed.config import FederatedTraining, RunConfig
+from rayfed.config import FederatedTraining, FslGan, RunConfig
+from rayfed.models.block import Block, merge, paper_ends
 from rayfed.scheduling import load, sampling
 from rayfed.scheduling.load import Load
+from rayfed.scheduling.placement import best_plan
+from rayfed.scheduling.portions import workload
 from rayfed.seeding import SERVER, generator
 from rayfed.twin.network import Network
 from rayfed.twin.profiles import away
@@ -19,14 +24,25 @@ SamplerState = dict[str, Any]
 """JSON: what the sampler carries from round to round; empty for those that carry nothing."""
 
 
+@dataclass(frozen=True)
+class Placement:
+    """One client's plan: (device, the blocks it holds) in order; devices are numbered over all clients."""
+
+    client: int
+    stages: tuple[tuple[int, tuple[int, ...]], ...]
+    step_seconds: float
+
+
 class Scheduler:
     """Knows each device's class counts [K, C], capabilities and link; pure but for this registry.
 
     Random choices are keyed by (seed, round), so a resumed run draws what the unbroken run drew.
     """
 
-    def __init__(self, config: RunConfig, counts: NDArray[np.int64]) -> None:
+    def __init__(self, config: RunConfig, counts: NDArray[np.int64], blocks: Sequence[Block] = ()) -> None:
+        """`blocks`: the discriminator's, for methods that split it."""
         self.config = config
+        self.blocks = blocks
         self.counts = counts
         self.capabilities = load.capabilities(config.devices, config.seed)
         self._loads = self._all_loads()
@@ -76,6 +92,34 @@ class Scheduler:
     def loads(self, group: list[int]) -> list[Load]:
         """The training load of each device of a group; fixed for the run."""
         return [self._loads[k] for k in group]
+
+    def placements(self, round: int, gone: Collection[int]) -> list[Placement]:
+        """Who holds which blocks in this round, client by client, without the devices `gone` or away.
+
+        A client whose other devices cannot hold the discriminator has no placement, nor has the slowest one if the
+        method drops it.
+        """
+        method = self.config.method
+        assert isinstance(method, FslGan)
+        ends = paper_ends(len(self.blocks)) if method.portions == "paper" else range(1, len(self.blocks) + 1)
+        work = workload(merge(self.blocks, tuple(ends)), 2 * method.batch, self.config.twin.devices[0].flops_per_s)
+        blocks = [tuple(range(first, end)) for first, end in zip((0, *ends), ends, strict=False)]
+        missing = away(self.config.hardware, self.config.nodes, round, self.config.seed) | set(gone)
+        found, start = [], 0
+        for number, client in enumerate(method.clients):
+            here = [k for k in range(len(client.devices)) if start + k not in missing]
+            rng = generator(self.config.seed, 0, number, "placement")
+            plan = best_plan(client, here, work, method.strategy, rng)
+            if plan:
+                stages = [
+                    (start + here[stage.device], tuple(b for portion in stage.portions for b in blocks[portion]))
+                    for stage in plan.stages
+                ]
+                found.append(Placement(number, tuple(stages), plan.step_seconds))
+            start += len(client.devices)
+        if method.drop_slowest and len(found) > 1:
+            found.remove(max(found, key=lambda placement: placement.step_seconds))
+        return found
 
     def _all_loads(self) -> list[Load]:
         method, samples = self.config.method, self.counts.sum(axis=1)

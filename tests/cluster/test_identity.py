@@ -13,6 +13,7 @@ from rayfed.config import RunConfig, parse, with_overrides
 from rayfed.data.setup import Federation, prepare
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Fleet
+from rayfed.models.portions import described
 from rayfed.runtime.batch import Slot, run_batch
 from rayfed.runtime.ray_fleet import RayFleet
 from rayfed.runtime.session import LocalSession, RaySession, class_totals
@@ -22,6 +23,11 @@ from rayfed.store import Commit
 
 ROUNDS = 3
 TRAINING = {"batch": 8, "iterations": 2}
+CLIENTS = [
+    {"name": f"{k}", "devices": [{"name": f"{j}", "capacity": 1e6, "time_factor": 1.0 + j} for j in range(4)]}
+    for k in range(8)
+]
+"""LSGAN's discriminator has four portions: one for each device."""
 METHODS: dict[str, dict[str, Any]] = {
     "fegan s=1 w=1": {"name": "fegan", "sampling": "balanced", "weighting": "kl"},
     "fegan s=1 w=0": {"name": "fegan", "sampling": "balanced", "weighting": "uniform"},
@@ -35,6 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "f2u": {"name": "f2u"},
     "f2a": {"name": "f2a", "forgiveness": 5.0},
     "asyn-dgan": {"name": "asyn-dgan"},
+    "fsl-gan": {"name": "fsl-gan", "strategy": "sorted_single", "clients": CLIENTS},
     "ren serial": {"name": "ren", "schedule": "serial", "g_steps": 2, "sampling": "round-robin"},
     "ren parallel": {"name": "ren", "schedule": "parallel", "g_steps": 3, "sampling": "proportional-fair"},
 }
@@ -90,7 +97,7 @@ def hosts(cluster: None, federation: Federation) -> Iterator[list[Any]]:
 
 def train(config: RunConfig, federation: Federation, fleet: Fleet) -> Commit:
     totals = class_totals(federation)
-    trainer = Trainer(config, 1, fleet, Scheduler(config, federation.counts), *totals)
+    trainer = Trainer(config, 1, fleet, Scheduler(config, federation.counts, described(config.model)), *totals)
     trainer.start(None)
     for _ in range(ROUNDS):
         commit = trainer.round()
@@ -125,6 +132,7 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
         ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
         ("centralized", {}),
         ("md-gan k=log N", {}),
+        ("fsl-gan", {"twin": {"network": {"kind": "lan"}, "devices": [{"dropout": 0.05}]}}),
         ("ren serial", {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}),
     ],
 )

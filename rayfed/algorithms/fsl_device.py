@@ -1,0 +1,198 @@
+"""A device's half of FSL-GAN: the portion of its client's discriminator that it holds.
+
+A device keeps what went into its portion, not the graph, and computes the portion again when the gradient comes back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rayfed.algorithms.site import Site
+from rayfed.config import FslGan
+from rayfed.fleet.codec import Codec, Packed
+from rayfed.fleet.protocol import Arrays
+from rayfed.models import flat
+from rayfed.models.gan import to_images
+from rayfed.models.portions import blocks
+from rayfed.models.split import Portion, to_array, to_tensor
+from rayfed.scheduling.load import Load
+from rayfed.seeding import torch_seed
+
+REAL, FAKE = 1.0, 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One device's place in its client's chain."""
+
+    client: int
+    blocks: tuple[int, ...]
+    first: bool
+    last: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """Which pass a call belongs to: micro-batch `micro` of an iteration, training D, or for G."""
+
+    round: int
+    iteration: int
+    micro: int
+    for_generator: bool
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What a device hands on: activations or gradients [b, ...] (of real images and fakes, or of fakes alone).
+
+    The first device's last word goes to the server: dL/dx of the fakes, and the mean losses of G and D.
+    """
+
+    device: int
+    arrays: tuple[np.ndarray, ...] = ()
+    loss: float = 0.0
+    """The mean loss of this pass, G's or D's, on its way to the first device."""
+    gradient: Packed | None = None
+    loss_d: float = 0.0
+
+
+class Device:
+    """A device of a client. Between rounds it owns Adam's moments of its blocks; within one, its blocks too."""
+
+    def __init__(self, number: int, site: Site, state: Arrays) -> None:
+        self.number = number
+        self.site = site
+        self.state = state
+
+    def hold(self, stage: Stage, *weights: Packed) -> None:
+        """Take the round's weights of the stage's blocks; moments of other blocks are forgotten."""
+        keys = [f"block{number}.{key}" for number in stage.blocks for key in ("step", "exp_avg", "exp_avg_sq")]
+        self.state = {key: self.state[key] for key in keys if key in self.state}
+        for number, packed in zip(stage.blocks, weights, strict=True):
+            self.state |= block_codec(self.site, [number]).decode(packed)
+
+    def forward(self, stage: Stage, step: Step, load: Load, *inputs: Packed | Passed) -> Passed:
+        """Compute the stage on what came in, and keep that for the way back."""
+        arrays = self._inputs(stage, step, load, *inputs)
+        kept = {f"in.{step.micro}.{i}": array for i, array in enumerate(arrays)}
+        with torch.no_grad():
+            outputs = self._run(stage, self._portion(stage), step, load, self._tensors(arrays))
+        self.state = self.state | kept
+        return Passed(self.number, tuple(map(to_array, outputs)))
+
+    def turn(self, stage: Stage, step: Step, load: Load, *inputs: Packed | Passed) -> Passed:
+        """The last device: the scores, the loss, and the first gradients of the way back."""
+        portion, arrays = self._portion(stage), self._inputs(stage, step, load, *inputs)
+        portion.freeze(step.for_generator)
+        tensors = self._tensors(arrays, grad=step.for_generator or not stage.first)
+        scores = self._run(stage, portion, step, load, tensors)
+        targets = [REAL] if step.for_generator else [REAL, FAKE]
+        loss = torch.zeros((), device=self.site.gan.device)
+        for part, (score, target) in enumerate(zip(scores, targets, strict=True)):
+            share = len(score) / self._batch(step, load, part) / len(targets)
+            loss = loss + share * self.site.gan.loss(score, torch.full_like(score, target))
+        loss.backward()
+        return self._back(stage, step, portion, tensors, float(loss.detach()))
+
+    def backward(self, stage: Stage, step: Step, load: Load, passed: Passed) -> Passed:
+        """Compute the stage again, now with its graph, and take the gradients through it."""
+        portion = self._portion(stage)
+        portion.freeze(step.for_generator)
+        parts = range(len(passed.arrays))
+        arrays = [self.state[f"in.{step.micro}.{i}"] for i in parts]
+        tensors = self._tensors(arrays, grad=step.for_generator or not stage.first)
+        outputs = self._run(stage, portion, step, load, tensors)
+        torch.autograd.backward(outputs, self._tensors(passed.arrays))
+        return self._back(stage, step, portion, tensors, passed.loss)
+
+    def give(self, stage: Stage) -> Packed:
+        """The stage's blocks for the average; what stays are the moments."""
+        models = {f"block{number}": self.state[f"block{number}"] for number in stage.blocks}
+        self.state = {key: value for key, value in self.state.items() if key.startswith("block") and "." in key}
+        return block_codec(self.site, stage.blocks).encode(models)
+
+    def ping(self) -> None:
+        """Answers if the device is there."""
+
+    def _portion(self, stage: Stage) -> Portion:
+        return Portion(self.site.gan, stage.blocks, self.state)
+
+    def _inputs(self, stage: Stage, step: Step, load: Load, *inputs: Packed | Passed) -> Sequence[np.ndarray]:
+        """What the stage computes on; the first one has the real images, and keeps the fakes for the pass for G."""
+        if not stage.first:
+            (passed,) = inputs
+            assert isinstance(passed, Passed)
+            return passed.arrays
+        key = f"fakes.{step.micro}"
+        if step.for_generator:
+            return [self.state[key]]
+        (packed,) = inputs
+        assert isinstance(packed, Packed)
+        site = self.site
+        fakes = to_array(site.unpack_images(packed))
+        self.state = self.state | {key: fakes}
+        (batch,) = site.indices(stage.client, load.batch, step.round, step.iteration, 1)
+        real = to_images(site.images[batch[self._rows(step, load.batch)]], site.gan.device)
+        return [to_array(real), fakes]
+
+    def _run(self, stage: Stage, portion: Portion, step: Step, load: Load, tensors: Sequence[Tensor]) -> list[Tensor]:
+        outputs = []
+        for part, x in enumerate(tensors):
+            batch = self._batch(step, load, part)
+            outputs.append(portion.run(x, self._rows(step, batch), batch, self._seed(stage.client, step, part)))
+        return outputs
+
+    def _batch(self, step: Step, load: Load, part: int) -> int:
+        """The whole batch that a part's rows are of: real images come first, if they come at all."""
+        return self.site.config.method.batch if step.for_generator or part == 1 else load.batch
+
+    def _rows(self, step: Step, batch: int) -> slice:
+        return micro_rows(batch, micro_batches(self.site))[step.micro]
+
+    def _seed(self, client: int, step: Step, part: int) -> Callable[[int], int]:
+        """Masks are keyed by the client's iteration, never by the device."""
+        purpose = f"dropout {step.iteration} {step.for_generator} {part}"
+        return lambda layer: torch_seed(self.site.config.seed, step.round, client, f"{purpose} {layer}")
+
+    def _tensors(self, arrays: Sequence[np.ndarray], grad: bool = False) -> list[Tensor]:
+        return [to_tensor(array, self.site.gan.device).requires_grad_(grad) for array in arrays]
+
+    def _back(self, stage: Stage, step: Step, portion: Portion, tensors: Sequence[Tensor], loss: float) -> Passed:
+        """After a backward pass: train the blocks if the batch is through, and hand the gradients on."""
+        if not step.for_generator:
+            gradients = portion.gradients()
+            self.state = self.state | {key: self.state.get(key, 0) + value for key, value in gradients.items()}
+            if step.micro == micro_batches(self.site) - 1:
+                self.state = self.state | portion.update({key: self.state[key] for key in gradients}, self.state)
+                self.state = {key: value for key, value in self.state.items() if key not in gradients}
+        portion.freeze(False)
+        arrays = tuple(to_array(x.grad) for x in tensors if x.grad is not None)
+        if not stage.first:
+            return Passed(self.number, arrays, loss=loss)
+        if not step.for_generator:
+            self.state = self.state | {f"loss_d.{step.micro}": np.array(loss, np.float32)}
+            return Passed(self.number)
+        packed = self.site.pack_images(torch.from_numpy(arrays[0]))
+        return Passed(self.number, loss=loss, gradient=packed, loss_d=float(self.state[f"loss_d.{step.micro}"]))
+
+
+def block_codec(site: Site, numbers: Sequence[int]) -> Codec:
+    """The wire's layout of some blocks."""
+    every = blocks(site.gan.discriminator)
+    return Codec(site.config.wire, {f"block{number}": flat.sizes(every[number]) for number in numbers})
+
+
+def micro_batches(site: Site) -> int:
+    """How many micro-batches a batch passes as."""
+    assert isinstance(site.config.method, FslGan)
+    return site.config.method.micro_batches
+
+
+def micro_rows(batch: int, count: int) -> list[slice]:
+    """`batch` rows in `count` consecutive, nearly equal parts."""
+    ends = [batch * i // count for i in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]

@@ -1,0 +1,24 @@
+"""Clients that own several devices each (FSL-GAN)."""
+
+from rayfed.config.sections import Section
+from rayfed.config.simulation import Positive
+
+
+class Device(Section):
+    """One of a client's devices."""
+
+    name: str
+    capacity: Positive
+    """Memory, in parameters (FSL-GAN's Client_Capacity)."""
+    time_factor: Positive
+    """Multiplies the seconds of every computation: larger is slower."""
+    up_mbps: Positive | None = None
+    down_mbps: Positive | None = None
+    """up_mbps, down_mbps: of its link to the client's other devices; none: unlimited."""
+
+
+class Client(Section):
+    """Who trains one discriminator on its devices."""
+
+    name: str
+    devices: list[Device]

@@ -1,0 +1,74 @@
+"""A discriminator as a sequence of blocks, and as portions that different devices hold (FSL-GAN, section 3)."""
+
+import copy
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rayfed.config import Model
+from rayfed.models.block import Block
+from rayfed.models.gan import WIDTH
+from rayfed.models.networks import ARCHITECTURES
+
+
+def described(config: Model, channels: int = 1) -> list[Block]:
+    """What the blocks of a configuration's discriminator need, for images of so many channels."""
+    architecture = ARCHITECTURES[config.name]
+    with torch.device("meta"):
+        _, discriminator = architecture.build(channels, config.width or WIDTH, 0)
+    return describe(blocks(discriminator), (channels, architecture.side, architecture.side))
+
+
+def blocks(discriminator: nn.Module) -> list[nn.Sequential]:
+    """The blocks of one of our discriminators, in order, sharing its modules.
+
+    A block begins at each convolution and each linear layer and takes what follows up to the next one.
+    """
+    found: list[nn.Sequential] = []
+    for layer in discriminator.children():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            found.append(nn.Sequential())
+        found[-1].append(layer)
+    return found
+
+
+def cut(blocks: Sequence[nn.Sequential], ends: Sequence[int]) -> list[nn.Sequential]:
+    """Portions of consecutive blocks, each up to and without the next of `ends`; the last end is len(blocks).
+
+    They share the blocks' modules.
+    """
+    assert ends[-1] == len(blocks)
+    return [
+        nn.Sequential(*(layer for block in blocks[first:end] for layer in block)) for first, end in pairwise((0, *ends))
+    ]
+
+
+def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int]) -> list[Block]:
+    """What each block needs in a discriminator's training step on images of `image_shape` (C, H, W).
+
+    Operations as FlopCounterMode counts them: convolutions and matrix products. The backward pass gives the gradient of
+    the block's parameters and, but for the first block, of its input. Nothing is computed and no weight is touched:
+    copies run on torch's meta device.
+    """
+    x = torch.empty(1, *image_shape, device="meta")
+    described = []
+    for number, original in enumerate(blocks, 1):
+        block = copy.deepcopy(original).to("meta").requires_grad_(True)
+        with FlopCounterMode(display=False) as forward:
+            y = block(x)
+        with FlopCounterMode(display=False) as backward:
+            y.backward(torch.empty_like(y))
+        described.append(
+            Block(
+                name=f"{number} {type(block[0]).__name__}",
+                parameters=sum(parameter.numel() for parameter in block.parameters()),
+                activation=y.numel(),
+                flops_forward=forward.get_total_flops(),
+                flops_backward=backward.get_total_flops(),
+            )
+        )
+        x = y.detach().requires_grad_()
+    return described

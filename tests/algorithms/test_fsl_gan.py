@@ -1,0 +1,251 @@
+"""FSL-GAN: split over any devices, with or without micro-batches, it is the unsplit discriminator."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rayfed.algorithms import METHODS, device_host
+from rayfed.algorithms.site import Site
+from rayfed.config import RunConfig, parse
+from rayfed.fleet.local import LocalFleet
+from rayfed.fleet.protocol import Future, Missing
+from rayfed.models import flat
+from rayfed.models.gan import seeded, to_images
+from rayfed.models.portions import blocks, described
+from rayfed.scheduling.scheduler import Scheduler
+from rayfed.seeding import SERVER, torch_seed
+
+COUNTS = np.array([[10, 10], [10, 10], [10, 10]])
+BATCH = 6
+WHOLE, TAIL, HEAD = 1e6, 4_000, 1_000
+"""Parameters: dcgan28 of width 4 has 4,385 in blocks of 104, 808, 3,216 and 257, portions of 104, 808 and 3,473; TAIL
+holds the last portion, HEAD the first two."""
+
+
+def client(name: str, *capacities: float) -> dict[str, Any]:
+    devices = [{"name": f"{i}", "capacity": size, "time_factor": 1.0 + i} for i, size in enumerate(capacities)]
+    return {"name": name, "devices": devices}
+
+
+def configure(clients: list[dict[str, Any]], **method: Any) -> RunConfig:
+    settings = {"name": "fsl-gan", "batch": BATCH, "iterations": 1, "clients": clients} | method
+    return parse(
+        {
+            "seed": 4,
+            "method": settings,
+            "devices": {"count": len(clients)},
+            "data": {"partition": "iid"},
+            "model": {"name": "dcgan28", "width": 4},
+            "twin": {"network": {"kind": "lan"}},
+        }
+    )
+
+
+def setting(config: RunConfig, dropout: bool = True) -> tuple[Any, LocalFleet, Site]:
+    """Server, fleet and the fleet's site, on random images; with dropout or without."""
+    clients = config.devices.count
+    images = np.random.default_rng(0).integers(0, 256, (20 * clients, 1, 28, 28), np.uint8)
+    labels = np.tile([0, 1], 10 * clients)
+    parts = np.split(np.arange(20 * clients), clients)
+    host = device_host(config, 2, images, labels, parts)
+    site = host.build(0, {}).site
+    if not dropout:
+        for layer in site.gan.discriminator.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.0
+    scheduler = Scheduler(config, COUNTS[:clients], described(config.model))
+    return METHODS["fsl-gan"].server(Site(config, 1, 2), scheduler), LocalFleet(host), site
+
+
+def train(config: RunConfig, rounds: int = 2) -> dict[str, np.ndarray]:
+    server, fleet, _ = setting(config)
+    state = server.init()
+    for _ in range(rounds):
+        state, reports = server.round(state, fleet)
+        assert len(reports) == config.devices.count
+    return state.arrays
+
+
+SPLITS = {
+    "one device": {"clients": [client("a", WHOLE), client("b", WHOLE)]},
+    "two devices": {"clients": [client("a", HEAD, TAIL), client("b", TAIL, HEAD)]},
+    "three devices": {
+        "clients": [client("a", *[WHOLE] * 3), client("b", *[WHOLE] * 3)],
+        "strategy": "sorted_single",
+    },
+    "four devices": {
+        "clients": [client("a", *[WHOLE] * 4), client("b", *[WHOLE] * 4)],
+        "strategy": "random_single",
+        "portions": "blocks",
+    },
+}
+
+
+@pytest.mark.parametrize("split", ["two devices", "three devices", "four devices"])
+def test_twenty_steps_split_end_with_the_bits_of_the_unsplit(split: str, one_thread: None) -> None:
+    unsplit = train(configure(**SPLITS["one device"], iterations=10))
+    other = train(configure(**SPLITS[split], iterations=10))
+    for name, vector in unsplit.items():
+        np.testing.assert_array_equal(vector, other[name], err_msg=name)
+
+
+def test_two_devices_really_hold_two_portions() -> None:
+    config = configure(**SPLITS["two devices"])
+    scheduler = Scheduler(config, COUNTS[:2], described(config.model))
+    first, second = scheduler.placements(1, [])
+    assert first.stages == ((0, (0, 1)), (1, (2, 3)))
+    assert {device for device, _ in second.stages} == {2, 3}
+
+
+@pytest.mark.parametrize("split", list(SPLITS))
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_one_step_has_the_gradients_of_autograd_on_the_unsplit_network(split: str, micro: int) -> None:
+    """Without dropout, against plain torch: D's gradient from Adam's first moment, G's from its own."""
+    config = configure(**SPLITS[split], micro_batches=micro)
+    server, fleet, site = setting(config, dropout=False)
+    start = server.init()
+    _, gan = server.round(start, fleet), server.site.gan
+    reference = Site(config, 1, 2).gan
+    reference.load_models({name: start.arrays[name] for name in ("generator", "discriminator")})
+    reference.generator.train()
+    reference.discriminator.train()
+    for layer in reference.discriminator.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    with seeded(torch_seed(config.seed, 1, SERVER, "noise 0")):
+        fakes = reference.generator(torch.randn(BATCH, 100))
+    total = torch.zeros_like(fakes)
+    states = fleet.changed()
+    for number in range(2):
+        reference.load_models({"discriminator": start.arrays["discriminator"]})
+        (batch,) = site.indices(number, BATCH, 1, 0, 1)
+        real = to_images(site.images[batch], torch.device("cpu"))
+        d = reference.discriminator
+        d.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(d(real), torch.ones(BATCH, 1))
+        loss = (loss + F.binary_cross_entropy_with_logits(d(fakes.detach()), torch.zeros(BATCH, 1))) / 2
+        loss.backward()
+        for device, stage in [(k, s) for k, s in states.items() if owner(config, k) == number]:
+            for index, block in enumerate(blocks(d)):
+                if f"block{index}.exp_avg" in stage:
+                    expected = flat.flatten(p.grad for p in block.parameters())
+                    found = stage[f"block{index}.exp_avg"] / (1 - config.model.beta1)
+                    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5, err_msg=f"{device} {index}")
+        optimizer = torch.optim.Adam(d.parameters(), config.model.lr, (config.model.beta1, config.model.beta2))
+        optimizer.step()
+        x = fakes.detach().requires_grad_()
+        F.binary_cross_entropy_with_logits(d(x), torch.ones(BATCH, 1)).backward()
+        total += x.grad
+    fakes.backward(total)
+    expected = flat.flatten(p.grad for p in reference.generator.parameters())
+    found = gan.moments(["generator"])["generator.exp_avg"] / (1 - config.model.beta1)
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-4)
+
+
+def owner(config: RunConfig, device: int) -> int:
+    """The client of a device number."""
+    sizes = [len(each.devices) for each in config.method.clients]
+    return int(np.searchsorted(np.cumsum(sizes), device, side="right"))
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_bytes_between_devices_are_activations_forward_and_gradients_back(micro: int) -> None:
+    """Client a cuts after block 2: 8 channels of 7x7 per image, 4 bytes each. Per batch D hands on real images and
+    fakes and gets both gradients, the pass for G fakes alone: (2 + 2 + 1 + 1) * 6 images * 392 values * 4 bytes.
+    """
+    config = configure([client("a", HEAD, TAIL)], micro_batches=micro)
+    server, fleet, _ = setting(config)
+    server.round(server.init(), fleet)
+    ledger = fleet.settle()
+    assert ledger.bytes_across == (2 + 2 + 1 + 1) * BATCH * 8 * 7 * 7 * 4
+    discriminator = sum(server.sizes) * 4
+    images = BATCH * 28 * 28 * 4
+    assert (ledger.bytes_down, ledger.bytes_up) == (discriminator + images, discriminator + images)
+
+
+class WithDead(LocalFleet):
+    """A fleet in which some devices are dead from a call on: neither they nor what waits for them reply."""
+
+    dead: frozenset[int] = frozenset()
+    after = 0
+
+    def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+        lost = {future.call for future in self.lost}
+        if (device in self.dead and self._calls >= self.after) or any(
+            isinstance(arg, Future) and arg.call in lost for arg in args
+        ):
+            future = Future(-1 - len(self.lost), device, method, ())
+            self.lost.append(future)
+            return future
+        return super().submit(device, method, *args, cost=cost)
+
+    def collect(self, futures: Any, deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
+        alive = [future for future in futures if future.call >= 0]
+        replies = iter(super().collect(alive))
+        return [next(replies) if future.call >= 0 else Missing(future.device, "lost") for future in futures]
+
+
+def with_dead(config: RunConfig, dead: set[int], after: int) -> tuple[Any, WithDead]:
+    server, fleet, _ = setting(config)
+    other = WithDead(fleet._host)
+    other.dead, other.after, other.lost = frozenset(dead), after, []
+    return server, other
+
+
+def test_a_dead_devices_client_goes_on_with_its_others_from_the_last_commit() -> None:
+    """Client a has four devices that could each hold everything, three of them in use; the second in its chain dies."""
+    clients = [client("a", *[WHOLE] * 4), client("b", *[WHOLE] * 3)]
+    config = configure(clients, iterations=3, strategy="sorted_single")
+    victim = Scheduler(config, COUNTS[:2], described(config.model)).placements(1, [])[0].stages[1][0]
+    server, fleet = with_dead(config, {victim}, after=20)
+    state, reports = server.round(server.init(), fleet)
+    assert [report.device for report in reports] == [0, 1]
+    ((round, _, number, lost, outcome),) = state.facts["events"]
+    assert (round, number, lost, outcome) == (1, 0, [victim], "replanned")
+    assert all(np.isfinite(vector).all() for vector in state.arrays.values())
+
+
+def test_a_client_whose_other_devices_have_no_room_sits_out_until_it_is_back() -> None:
+    config = configure([client("a", HEAD, TAIL), client("b", WHOLE)], iterations=2)
+    server, fleet = with_dead(config, {1}, after=6)
+    state, reports = server.round(server.init(), fleet)
+    assert [report.device for report in reports] == [1]
+    assert [event[2:] for event in state.facts["events"]] == [[0, [1], "sits out"]]
+    fleet.dead = frozenset()
+    state, reports = server.round(state, fleet)
+    assert [report.device for report in reports] == [0, 1]
+
+
+def test_the_slowest_client_is_left_out_if_asked() -> None:
+    """b's one device is a time factor of 1 with everything; a's only room is on its second device, of factor 2."""
+    clients = [client("a", 10, WHOLE), client("b", WHOLE)]
+    config = configure(clients, drop_slowest=True)
+    server, fleet, _ = setting(config)
+    _, reports = server.round(server.init(), fleet)
+    assert [report.device for report in reports] == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"devices": {"count": 3}},
+            "devices.count = 3: fsl-gan spreads the data over its clients, and the table has 1",
+        ),
+        ({"model": {"name": "lsgan"}}, "method.micro_batches = 2: lsgan's discriminator has BatchNorm"),
+    ],
+)
+def test_what_cannot_be_is_one_line(changes: dict[str, Any], message: str) -> None:
+    from rayfed.errors import UserError
+
+    tree = {
+        "method": {"name": "fsl-gan", "clients": [client("a", WHOLE)], "micro_batches": 2},
+        "devices": {"count": 1},
+        "model": {"name": "dcgan28"},
+    }
+    with pytest.raises(UserError) as refused:
+        parse(tree | changes)
+    assert str(refused.value).startswith(message)

@@ -27,7 +27,7 @@ TINY: dict[str, Any] = {
     "evaluation": {"every": 1, "extractor": "classifier", "samples": 64},
     "tracking": {"enabled": False},
 }
-METHODS = ["fegan", "fl-vanilla", "fedgan", "ren", "md-gan", "f2u", "f2a", "asyn-dgan", "centralized"]
+METHODS = ["fegan", "fl-vanilla", "fedgan", "ren", "md-gan", "f2u", "f2a", "asyn-dgan", "fsl-gan", "centralized"]
 DATASETS = ["fashion-mnist-6k", "fashion-mnist", "mnist", "cifar10", "celeba", "imagefolder:PATH"]
 
 
@@ -328,7 +328,7 @@ def test_what_there_is_to_choose_from(tmp_path, command, names):
 
 def test_without_a_command_there_is_help(tmp_path):
     outcome = rayfed(tmp_path)
-    for command in ("run", "resume", "compare", "list", "sample", "eval", "methods", "datasets"):
+    for command in ("run", "resume", "compare", "plan", "list", "sample", "eval", "methods", "datasets"):
         assert f" {command} " in outcome.out
 
 

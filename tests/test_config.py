@@ -48,7 +48,7 @@ def test_an_unknown_section_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
-    names = "fegan, fl-vanilla, fedgan, ren, md-gan, f2u, f2a, asyn-dgan, centralized"
+    names = "fegan, fl-vanilla, fedgan, ren, md-gan, f2u, f2a, asyn-dgan, fsl-gan, centralized"
     assert refused({"method": {"name": "gan"}}) == f"method.name = 'gan': must be one of {names}"
     assert refused({"method": {"batch": 3}}) == f"method.name = None: must be one of {names}"
 

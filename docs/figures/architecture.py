@@ -26,11 +26,12 @@ TEXTS = {
     "Driver": "rayfed run:\nround, commit, track",
     "Store": "SQLite or\nPostgreSQL",
     "MLflow": "metrics,\nimages, model",
-    "GeneratorServer": "the method's server half;\nthe fleet that sends calls\nand collects replies",
-    "Scheduler": "class counts, capabilities:\nwho takes part, B and E of each",
+    "GeneratorServer": "the method's server half; the fleet\nthat sends calls, collects replies;\n"
+    "6  the twin that times the round",
+    "Scheduler": "who takes part, how much each does,\nwho holds which portion",
     "Evaluator": "draws images, takes their FID,\nbeside the training",
     "Ray's object store": "training images (one uint8 array)  ·  the round's models, put once\n"
-    "states of the devices (Adam's moments)",
+    "states of the devices (Adam's moments, discriminators of their own)",
 }
 
 
@@ -79,20 +80,20 @@ def main(file: str = "docs/figures/architecture.png") -> None:
     arrow(axes, (3.2, 5.75), (5.6, 5.75))
     label(axes, 4.25, 5.97, "1  round()")
     arrow(axes, (5.6, 5.0), (3.2, 5.0))
-    label(axes, 4.25, 5.38, "6  commit: models,\nmetrics, states")
+    label(axes, 4.25, 5.38, "7  commit: models,\nmetrics, states")
     arrow(axes, (7.25, 6.15), (7.25, 7.0), both=True)
     label(axes, 7.4, 6.58, "2  the group and its loads", "left")
     arrow(axes, (7.25, 4.6), (7.25, 3.7))
     label(axes, 7.4, 4.15, "3  models, once a round", "left")
     arrow(axes, (8.9, 5.75), (10.9, 5.75))
-    label(axes, 9.9, 6.1, "4  train calls,\nin batches")
+    label(axes, 9.9, 6.1, "4  calls,\nin batches")
     arrow(axes, (10.9, 5.0), (8.9, 5.0))
-    label(axes, 9.9, 4.67, "5  models, losses;\nthen the mean")
+    label(axes, 9.9, 4.67, "5  models or feedback;\nthen the mean")
     arrow(axes, (12.0, 4.6), (12.0, 3.7), both=True)
     label(axes, 12.1, 4.15, "read; keep states", "left")
     arrow(axes, (0.97, 4.6), (0.97, 3.7))
     arrow(axes, (2.52, 4.6), (2.52, 3.7))
-    label(axes, 1.75, 4.15, "7")
+    label(axes, 1.75, 4.15, "8")
     axes.plot((4.15, 4.15), (4.8, 1.05), color=LINE, lw=1.3, solid_capstyle="round")
     arrow(axes, (4.15, 4.8), (3.2, 4.8))
     arrow(axes, (4.15, 1.05), (5.6, 1.05))
@@ -100,7 +101,7 @@ def main(file: str = "docs/figures/architecture.png") -> None:
         axes,
         3.95,
         1.4,
-        "8  every few rounds the generator goes out,\nits FID and 64 images come back\nwhen they are ready",
+        "9  every few rounds the generator goes out,\nits FID and 64 images come back\nwhen they are ready",
         "right",
     )
     figure.savefig(Path(file), dpi=110, facecolor="white")

@@ -29,9 +29,20 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     Raises UserError with one line for anything wrong with it.
     """
     tree = read(path)
+    if {"base", "runs"} <= tree.keys():
+        raise UserError(f"{path}: is a comparison of several runs; use `rayfed compare {path}`")
+    _find_tables(tree, Path(path).parent)
     for override in overrides:
         apply_override(tree, override)
     return parse(tree)
+
+
+def _find_tables(tree: dict[str, Any], folder: Path) -> None:
+    """A device table that is not where its path says from here is looked for beside the configuration."""
+    method = tree.get("method")
+    if isinstance(method, dict) and isinstance(method.get("table"), str) and not Path(method["table"]).exists():
+        beside = folder / method["table"]
+        method["table"] = str(beside) if beside.exists() else method["table"]
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from rayfed.config import RunConfig, load
+from rayfed.config.comparison import load_comparison
 from rayfed.data.setup import prepare
 from rayfed.data.sources import DEBIAN_FASHION_MNIST
 from rayfed.models.networks import ARCHITECTURES
@@ -23,7 +24,17 @@ OFFLINE = {"fashion-mnist-6k"} | ({"fashion-mnist"} if DEBIAN_FASHION_MNIST.is_d
 
 
 def jobs() -> list[str]:
-    return sorted(path.stem for path in JOBS.glob("*.yaml"))
+    return sorted(path.stem for path in JOBS.glob("*.yaml") if path.stem != "compare")
+
+
+@pytest.mark.parametrize(
+    "path", [JOBS / "compare.yaml", *sorted(JOBS.glob("figures/*.yaml"))], ids=lambda path: path.stem
+)
+def test_every_comparison_is_sound(path):
+    if "base:" in path.read_text():
+        assert all(configs for configs in load_comparison(path).configs().values())
+    else:
+        assert load(path).rounds > 0
 
 
 def job(name: str) -> RunConfig:

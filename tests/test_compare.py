@@ -57,7 +57,7 @@ def refused(folder: Path, tree: dict[str, Any], *overrides: str) -> str:
         (
             {"runs": {"A": FEGAN, "B": FEGAN | {"data": {"name": "mnist"}}}},
             "runs.B.data = {'name': 'mnist'}: runs are compared on the same data, set under base; they may differ in "
-            "method, model, resources, rounds and wire alone",
+            "devices, method, model, resources, rounds and wire alone",
         ),
         ({"runs": {"A": FEGAN | {"seed": 1}}}, "runs.A.seed = 1: runs are compared on the same seed, set under base; "),
         (

@@ -141,7 +141,11 @@ def test_log_batches_are_the_natural_logarithm_rounded_up(devices: int, k: int) 
     ("twin", "message"),
     [
         ({"network": {"kind": "5g"}}, "twin.network.kind = '5g': must be one of lan, wired, cell"),
-        ({"network": {"hop_s": 0.1}}, "twin.network.kind = None: must be one of lan, wired, cell"),
+        (
+            {"network": {"hop_s": 0.1}},
+            "twin.network.hop_s = 0.1: unknown key; known keys: down_mbps, kind, latency_s, peers, server_down_mbps, "
+            "server_up_mbps, up_mbps",
+        ),
         ({"network": 3}, "twin.network = 3: must be a section of `key: value` lines"),
         (
             {"network": {"kind": "cell", "bandwidth_mhz": -1.0}},

@@ -1,7 +1,7 @@
 """One process's workspace: networks, the wire's codecs and, where devices run, the data."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import islice
 
 import numpy as np
@@ -89,8 +89,6 @@ class Site:
         """The wire's layout of images of `size` values in all."""
         return Codec(self.config.wire, {"images": (size,)})
 
-    @contextmanager
-    def work(self, fleet: Fleet, method: str) -> Iterator[None]:
+    def work(self, fleet: Fleet, method: str) -> AbstractContextManager[None]:
         """The server computes in this block, on this site's networks."""
-        with fleet.work(method, self.gan.meter.take):
-            yield
+        return fleet.work(method, self.gan.meter.take)

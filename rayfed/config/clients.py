@@ -1,5 +1,9 @@
 """Clients that own several devices each (FSL-GAN)."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from rayfed.config.sections import Section
 from rayfed.config.simulation import Positive
 
@@ -21,4 +25,5 @@ class Client(Section):
     """Who trains one discriminator on its devices."""
 
     name: str
-    devices: list[Device]
+    devices: Annotated[tuple[Device, ...], Field(strict=False)]
+    """A list in files."""

@@ -3,26 +3,25 @@
 Mbit/s are 1e6 bit/s throughout.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayfed.config.sections import Section
 
+SERVER_FLOPS = 1e12
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Profile(Section):
-    """One kind of device: what it computes, holds and sends, and how far it can be relied on."""
+    """One kind of device: what it computes and sends, and how far it can be relied on."""
 
     flops_per_s: Positive = 1e10
     """Floating-point operations a second, at a time factor of 1."""
     time_factor: Positive = 1.0
     """Multiplies the seconds of every computation: larger is slower (FSL-GAN's Time_Factor)."""
-    memory: Annotated[int, Field(ge=0)] = 0
-    """Bytes; 0: unlimited."""
-    jitter: NotNegative = 0.0
+    jitter: Annotated[float, Field(ge=0, le=5)] = 0.0
     """Every computation's seconds times exp(jitter * N(0, 1))."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The chance to be away in a round."""
@@ -57,13 +56,13 @@ class Cell(Section):
     """A wireless cell with the server at its centre (Ren et al., simulation settings); no device reaches another."""
 
     kind: Literal["cell"] = "cell"
-    radius_m: Positive = 300.0
+    radius_m: Annotated[float, Field(gt=0, le=100_000)] = 300.0
     """The devices lie uniformly in this disc."""
     bandwidth_mhz: Positive = 10.0
     """In all; uploads and payloads for one device share it equally among the scheduled devices."""
-    noise_dbm_hz: float = -174.0
-    device_dbm: float = 24.0
-    server_dbm: float = 46.0
+    noise_dbm_hz: Annotated[float, Field(ge=-400, lt=0)] = -174.0
+    device_dbm: Annotated[float, Field(ge=-100, le=100)] = 24.0
+    server_dbm: Annotated[float, Field(ge=-100, le=100)] = 46.0
 
 
 NetworkModel = Annotated[Lan | Wired | Cell, Field(discriminator="kind")]
@@ -74,12 +73,23 @@ class Twin(Section):
 
     devices: Annotated[list[Profile], Field(min_length=1)] = [Profile()]  # noqa: RUF012 - pydantic copies it
     """Device k has profile k modulo their number."""
-    server: Profile = Profile(flops_per_s=1e12)
+    server: Profile = Profile(flops_per_s=SERVER_FLOPS)
+    """Its dropout and latency_s are not used: the server is always there."""
     network: NetworkModel = Wired()
     deadline_s: Positive | None = None
     """Simulated seconds of one exchange, from the end of the one before to its last reply."""
     drop_late: bool = False
     """Leave out the devices that miss the deadline."""
+
+    @field_validator("server", mode="before")
+    @classmethod
+    def _faster_unless_said(cls, value: Any) -> Any:
+        return {"flops_per_s": SERVER_FLOPS, **value} if isinstance(value, dict) else value
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _wired_unless_said(cls, value: Any) -> Any:
+        return {"kind": "wired", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _late_needs_a_deadline(self) -> "Twin":

@@ -34,7 +34,7 @@ def load_table(path: str | Path) -> list[Client]:
         devices[device.name] = device
     if not clients:
         raise UserError(f"{path}: the table is empty; it needs a device at least")
-    return [Client(name=name, devices=list(devices.values())) for name, devices in clients.items()]
+    return [Client(name=name, devices=tuple(devices.values())) for name, devices in clients.items()]
 
 
 def _device(place: str, cells: dict[str, Any]) -> Device:

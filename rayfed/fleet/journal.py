@@ -1,7 +1,7 @@
 """A fleet's own notes of a round, from which its ledger is made once the calls' costs are known."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rayfed.fleet.ledger import Collect, Event, Ledger, Mark, Share, Work
@@ -13,6 +13,8 @@ class Journal:
 
     def __init__(self) -> None:
         self._entries: list[Event | Future] = []
+        self._needs: dict[int, list[int]] = {}
+        self._last: dict[int, int] = {}
         self._handles = 0
 
     def share(self, since: str | None) -> int:
@@ -28,10 +30,23 @@ class Journal:
     def submit(self, future: Future) -> None:
         """Enter a call."""
         self._entries.append(future)
+        earlier = [self._last[future.device]] if future.device in self._last else []
+        self._needs[future.call] = earlier + [source.call for source in future.sources if source.call is not None]
+        self._last[future.device] = future.call
 
     def collect(self, futures: Sequence[Future]) -> None:
         """Enter the wait for these calls' replies."""
         self._entries.append(Collect(tuple(future.call for future in futures)))
+
+    def finished(self, calls: Iterable[int]) -> set[int]:
+        """These calls and those that they waited for, each of which is given once: all have run if these have."""
+        found, left = set(), list(calls)
+        while left:
+            call = left.pop()
+            if call in self._needs:
+                found.add(call)
+                left += self._needs.pop(call)
+        return found
 
     @contextmanager
     def work(self, method: str, flops: Callable[[], int]) -> Iterator[None]:
@@ -54,4 +69,4 @@ class Journal:
 
     def clear(self) -> None:
         """Begin the next round."""
-        self._entries = []
+        self._entries, self._needs, self._last = [], {}, {}

@@ -21,6 +21,7 @@ class LocalFleet:
         self._receipts: dict[int, Receipt] = {}
         self._before: dict[int, Arrays] = {}
         self._journal = Journal()
+        self._done: set[int] = set()
         self._calls = 0
 
     def share(self, payload: Any, since: str | None = None) -> Handle:
@@ -33,6 +34,7 @@ class LocalFleet:
         return self._journal.work(method, flops)
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+        self._release()
         before = self._states.get(device, {})
         reply, state, receipt = self._host.run(device, method, before, *map(self._value, args))
         future = Future(self._calls, device, method, sources(args))
@@ -45,6 +47,7 @@ class LocalFleet:
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
         self._journal.collect(futures)
+        self._done |= self._journal.finished(future.call for future in futures)
         return [self._value(future) for future in futures]
 
     def revert(self, futures: Sequence[Future]) -> None:
@@ -56,9 +59,15 @@ class LocalFleet:
 
     def settle(self) -> Ledger:
         ledger = self.ledger()
-        self._replies, self._receipts, self._before = {}, {}, {}
+        self._replies, self._receipts, self._before, self._done = {}, {}, {}, set()
         self._journal.clear()
         return ledger
+
+    def _release(self) -> None:
+        """Forget the replies and earlier states of calls that are over."""
+        for call in self._done:
+            del self._replies[call], self._before[call]
+        self._done = set()
 
     def _value(self, arg: Any) -> Any:
         if isinstance(arg, Future):

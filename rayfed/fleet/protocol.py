@@ -101,7 +101,8 @@ class Fleet(Protocol):
         """Have `method` of a device's half run, at once or when a reply is asked for.
 
         An argument may be a Handle or another call's Future: a Future's reply goes from device to device without
-        passing the server. `cost` (any unit) only helps to spread calls over hosts.
+        passing the server; it cannot be one whose reply was collected before. `cost` (any unit) only helps to spread
+        calls over hosts.
         """
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
@@ -112,7 +113,7 @@ class Fleet(Protocol):
         """
 
     def revert(self, futures: Sequence[Future]) -> None:
-        """Leave the devices of these calls as they were before them."""
+        """Leave the devices of these calls, just collected, as they were before them."""
 
     def ledger(self) -> Ledger:
         """The ledger since the last `settle`, without the calls whose cost is not known yet."""

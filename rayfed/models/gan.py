@@ -153,8 +153,8 @@ class GAN:
         return torch.stack((loss_g, loss_d))
 
     def noise(self, count: int) -> Tensor:
-        """z [count, LATENT] from torch's global generator."""
-        return torch.randn(count, LATENT, device=self.device)
+        """z [count, LATENT] from torch's global generator of the CPU, so that every processor draws the same."""
+        return torch.randn(count, LATENT).to(self.device)
 
     def fakes(self, z: Tensor, labels: np.ndarray | None = None) -> Tensor:
         """G(z), float32 [B, C, H, W], in training mode and with its graph."""

@@ -165,7 +165,7 @@ def _figures(history: History, fid: str | None, common: float | None) -> dict[st
         "rounds": len(rounds),
         "sim_seconds": simulated,
         "bytes_device": sum(metrics["bytes_device_max"] for metrics in rounds),
-        "images_per_sim_s": images / simulated,
+        "images_per_sim_s": images / simulated if simulated else 0.0,
         "images_per_s": images / sum(metrics["seconds"] for metrics in rounds),
     }
     if fid and (judged := course(history, fid)).fids.size:

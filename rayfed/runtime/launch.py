@@ -23,6 +23,7 @@ from rayfed.runtime.cluster import connected
 from rayfed.runtime.driver import Driver, Listener, Stop
 from rayfed.runtime.owner import is_alive, process_facts
 from rayfed.runtime.session import LocalSession, RaySession, Session
+from rayfed.runtime.simulation import Simulation
 from rayfed.scheduling.load import capabilities
 from rayfed.store import Commit, Status, Store
 from rayfed.tracking import NoTracker, Tracker, mask
@@ -130,6 +131,7 @@ def resume(run_id: str, config: RunConfig, store: Store, local: bool, listener: 
 
 def prepared(config: RunConfig, listener: Listener) -> Federation:
     """The data on its devices, and notices on what the user may not expect; raises UserError for what cannot be."""
+    Simulation(config)  # refuses a network that lacks a route
     federation = prepare(config, ARCHITECTURES[config.model.name].side)
     if config.evaluation.every and (notice := evaluator.check(config.evaluation)):
         listener.notice(notice)
@@ -222,7 +224,8 @@ class _Run:
         except KeyboardInterrupt:
             status = "interrupted"
         except Exception:
-            self.listener.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
+            if self.store.run(self.run_id).rounds:
+                self.listener.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
             raise
         finally:
             self.store.set_status(self.run_id, status)

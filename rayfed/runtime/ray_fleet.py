@@ -51,6 +51,7 @@ class RayFleet:
         self._late: dict[Any, Any] = {}
         self._costs: dict[Any, float] = {}
         self._receipts: dict[int, Receipt] = {}
+        self._done: set[int] = set()
         self._journal = Journal()
         self._calls = 0
 
@@ -67,6 +68,7 @@ class RayFleet:
             yield
 
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+        self._release()
         waiting = {future.call for future, _, _ in self._queue}
         needed = {arg.call for arg in args if isinstance(arg, Future)}
         if needed & waiting or device in {future.device for future, _, _ in self._queue}:
@@ -85,6 +87,7 @@ class RayFleet:
         arrived = self._fetch([batch for batch in batches if batch not in late])
         self._costs = {}
         replies = [self._reply(future, arrived, late) for future in futures]
+        self._finish([future.call for future in futures if self._sent[future.call].replies in arrived])
         self._forget(
             [future.call for future, reply in zip(futures, replies, strict=True) if isinstance(reply, Missing)]
         )
@@ -114,7 +117,7 @@ class RayFleet:
         self._take(self._fetch(list(refs)))
         self._forget([call for call in self._sent if call not in self._receipts])
         ledger = self._journal.ledger(self._receipts)
-        self._sent, self._receipts = {}, {}
+        self._sent, self._receipts, self._done = {}, {}, set()
         self._journal.clear()
         return ledger
 
@@ -199,6 +202,18 @@ class RayFleet:
         if sent.host in self._hosts and not _alive(sent.host):
             self._hosts.remove(sent.host)
         return Missing(future.device, "lost")
+
+    def _finish(self, calls: Sequence[int]) -> None:
+        """Keep the receipts of calls that replied and of those they waited for; the rest of them can go soon."""
+        done = self._journal.finished(calls)
+        self._take(self._fetch(list({self._sent[call].receipts: None for call in sorted(done)})))
+        self._done |= done & self._receipts.keys()
+
+    def _release(self) -> None:
+        """Forget the replies and earlier states of calls that are over: the object store may drop them."""
+        for call in self._done:
+            del self._sent[call]
+        self._done = set()
 
     def _take(self, batches: dict[Any, Any]) -> None:
         """Keep the receipts of finished batches."""

@@ -71,6 +71,8 @@ def rehearse_rounds(
 
 
 def rehearse(config: RunConfig, federation: Federation) -> float:
-    """Images trained on per simulated second, over the first round."""
-    (metrics,) = rehearse_rounds(config, federation, 1)
+    """Images trained on per simulated second, over a first round in which no device drops out."""
+    present = [profile.model_copy(update={"dropout": 0.0}) for profile in config.twin.devices]
+    twin = config.twin.model_copy(update={"devices": present, "drop_late": False})
+    (metrics,) = rehearse_rounds(config.model_copy(update={"twin": twin}), federation, 1)
     return metrics["images"] / metrics["sim_seconds"]

@@ -48,7 +48,7 @@ def best_plan(
     """
     if not devices:
         return None
-    rest = client.model_copy(update={"devices": [client.devices[k] for k in devices]})
+    rest = client.model_copy(update={"devices": tuple(client.devices[k] for k in devices)})
     if strategy == "optimal":
         return optimal([rest], work)[0]
     if strategy == "pipelined":

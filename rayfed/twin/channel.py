@@ -20,7 +20,7 @@ def rate(distance_m: float, bandwidth_hz: float, power_dbm: float, noise_dbm_hz:
     """Shannon's bit/s over `bandwidth_hz`: bandwidth * log2(1 + SNR), with the noise of that bandwidth."""
     noise_dbm = noise_dbm_hz + 10 * math.log10(bandwidth_hz)
     snr_db = power_dbm - path_loss_db(distance_m) - noise_dbm
-    return bandwidth_hz * math.log2(1 + 10 ** (snr_db / 10))
+    return bandwidth_hz * math.log1p(10 ** (snr_db / 10)) / math.log(2)
 
 
 def positions(seed: int, count: int, radius_m: float) -> NDArray[np.float64]:

@@ -35,6 +35,10 @@ class Network:
             places = positions(seed, devices, self._model.radius_m)
             self.distances = [float(d) for d in np.hypot(places[:, 0], places[:, 1])]
         self._devices = devices
+        if devices and not np.all(self.rates(max(1, devices)) > 0):
+            raise UserError(
+                "twin.network: the farthest device has no signal left (0 bit/s); use a smaller radius_m or more power"
+            )
 
     def check(self, peers: bool) -> None:
         """Raise UserError when the method sends from device to device (`peers`) and this network cannot."""
@@ -44,7 +48,7 @@ class Network:
         kind = f"{model.kind}' with peers = false" if isinstance(model, Wired) else f"{model.kind}'"
         raise UserError(
             f"twin.network.kind = '{kind}: no route between devices, and this method sends from device to device; "
-            "use 'lan', or 'wired' with peers = true"
+            "use 'lan', or 'wired' with peers = true, or set method.swap_epochs = 0"
         )
 
     def route(self, source: int, destination: int, broadcast: bool, scheduled: int) -> Route:

@@ -97,3 +97,15 @@ def test_what_is_reverted_never_happened_to_the_devices() -> None:
     assert local.collect([local.submit(device, "add", np.ones(2)) for device in (3, 4, 5)])[0].tolist() == [11, 11]
     sums = {device: state["sum"].tolist() for device, state in local.changed().items()}
     assert sums == {3: [11, 11], 4: [1, 1], 5: [2, 2]}
+
+
+def test_what_is_over_is_not_kept() -> None:
+    """Once its reply is collected, a call's reply and earlier state go with the next call, and those it waited for."""
+    local = fleet()
+    first = local.submit(0, "add", np.ones(2))
+    second = local.submit(1, "add", first)
+    local.collect([second])
+    third = local.submit(0, "add", np.ones(2))
+    assert set(local._before) == set(local._replies) == {third.call}
+    local.collect([third])
+    assert [call.device for call in local.settle().calls] == [0, 1, 0]

@@ -128,8 +128,17 @@ def test_a_deadline_that_nobody_can_meet_is_one_clear_line(label: str) -> None:
     with pytest.raises(UserError) as caught:
         one.round()
     message = str(caught.value)
-    assert message.startswith("twin.deadline_s = 0.03: no device can meet it; the fastest of 4 needs 0.1")
+    assert message.startswith(
+        "twin.deadline_s = 0.03: none of 4 devices can meet it; the fastest of the last 4 needs 0.1"
+    )
     assert "\n" not in message
+
+
+def test_a_first_group_that_is_late_does_not_end_the_run() -> None:
+    """Round robin: only the first of four devices is slow, and it is alone in the first round."""
+    twin = {"devices": [{"time_factor": 1e6}, {}, {}, {}], "network": LAN, "deadline_s": 1.0, "drop_late": True}
+    method = METHODS["fl-vanilla"] | {"fraction": 0.25, "sampling": "round-robin"}
+    assert [commit.participants for commit in run(trainer(method, twin), 4)] == [[], [1], [2], [3]]
 
 
 def test_below_the_quorum_the_round_is_abandoned() -> None:
@@ -186,7 +195,7 @@ def test_a_method_that_swaps_needs_routes_between_devices() -> None:
         trainer({"name": "md-gan"}, {"network": {"kind": "cell"}})
     assert str(caught.value) == (
         "twin.network.kind = 'cell': no route between devices, and this method sends from device to device; "
-        "use 'lan', or 'wired' with peers = true"
+        "use 'lan', or 'wired' with peers = true, or set method.swap_epochs = 0"
     )
     trainer({"name": "md-gan", "swap_epochs": 0}, {"network": {"kind": "cell"}})
     trainer({"name": "md-gan"}, {"network": LAN})

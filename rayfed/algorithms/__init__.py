@@ -9,6 +9,7 @@ from rayfed.algorithms import asyn_dgan, centralized, fedavg_gan, fegan, fsl_dev
 from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig
 from rayfed.fleet.host import Host
+from rayfed.models.gan import BOTH
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,25 @@ class Method:
     server: type
     device: type
     about: str
+    trains: tuple[str, ...] = ("discriminator",)
+    """The networks that a device trains."""
 
 
 METHODS = {
-    "fegan": Method(fegan.Server, fegan.Device, "FeGAN: balanced sampling and KL weighting (Guerraoui et al. 2020)"),
-    "fl-vanilla": Method(fedavg_gan.Server, fegan.Device, "FedAvg of G and D, plain mean (FeGAN's baseline)"),
-    "fedgan": Method(fedavg_gan.FedGanServer, fegan.Device, "FedAvg of G and D weighted by samples (Rasouli et al.)"),
+    "fegan": Method(
+        fegan.Server, fegan.Device, "FeGAN: balanced sampling and KL weighting (Guerraoui et al. 2020)", BOTH
+    ),
+    "fl-vanilla": Method(fedavg_gan.Server, fegan.Device, "FedAvg of G and D, plain mean (FeGAN's baseline)", BOTH),
+    "fedgan": Method(
+        fedavg_gan.FedGanServer, fegan.Device, "FedAvg of G and D weighted by samples (Rasouli et al.)", BOTH
+    ),
     "ren": Method(ren.Server, ren.Device, "one G, averaged Ds; serial or parallel (Ren, Liu, Yu, Guo 2021)"),
     "md-gan": Method(md_gan.Server, md_gan.Device, "one G on the server, a D per device (Hardy et al. 2019)"),
     "f2u": Method(md_gan.F2UServer, md_gan.ScoringDevice, "the most forgiving D updates G (Yonetani et al. 2019)"),
     "f2a": Method(md_gan.F2AServer, md_gan.ScoringDevice, "a mix favouring forgiving Ds updates G (Yonetani et al.)"),
     "asyn-dgan": Method(asyn_dgan.Server, asyn_dgan.Device, "a conditional G, a D per site (Chang et al. 2020)"),
     "fsl-gan": Method(fsl_gan.Server, fsl_device.Device, "a D per client, split over its devices (FSL-GAN 2022)"),
-    "centralized": Method(centralized.Server, fegan.Device, "all data in one place: the reference"),
+    "centralized": Method(centralized.Server, fegan.Device, "all data in one place: the reference", BOTH),
 }
 
 

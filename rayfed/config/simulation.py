@@ -15,12 +15,14 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class Profile(Section):
-    """One kind of device: what it computes and sends, and how far it can be relied on."""
+    """One kind of device: what it computes, holds and sends, and how far it can be relied on."""
 
     flops_per_s: Positive = 1e10
     """Floating-point operations a second, at a time factor of 1."""
     time_factor: Positive = 1.0
     """Multiplies the seconds of every computation: larger is slower (FSL-GAN's Time_Factor)."""
+    memory: Annotated[int, Field(ge=0)] = 0
+    """Bytes; a run whose models do not fit is refused. 0: unlimited."""
     jitter: Annotated[float, Field(ge=0, le=5)] = 0.0
     """Every computation's seconds times exp(jitter * N(0, 1))."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from rayfed.config import Centralized, RunConfig, flatten
+from rayfed.algorithms import METHODS
+from rayfed.config import Centralized, FslGan, RunConfig, flatten
 from rayfed.data.partition import union
 from rayfed.data.setup import Federation, prepare, small_devices
 from rayfed.errors import UserError
@@ -23,7 +24,7 @@ from rayfed.runtime.cluster import connected
 from rayfed.runtime.driver import Driver, Listener, Stop
 from rayfed.runtime.owner import is_alive, process_facts
 from rayfed.runtime.session import LocalSession, RaySession, Session
-from rayfed.runtime.simulation import Simulation
+from rayfed.runtime.simulation import Simulation, check_memory
 from rayfed.scheduling.load import capabilities
 from rayfed.store import Commit, Status, Store
 from rayfed.tracking import NoTracker, Tracker, mask
@@ -133,6 +134,7 @@ def prepared(config: RunConfig, listener: Listener) -> Federation:
     """The data on its devices, and notices on what the user may not expect; raises UserError for what cannot be."""
     Simulation(config)  # refuses a network that lacks a route
     federation = prepare(config, ARCHITECTURES[config.model.name].side)
+    _check_memory(config, federation)
     if config.evaluation.every and (notice := evaluator.check(config.evaluation)):
         listener.notice(notice)
     small = small_devices(federation, config.method.batch)
@@ -144,6 +146,18 @@ def prepared(config: RunConfig, listener: Listener) -> Federation:
     if config.model.precision == "bf16" and not cpu_has_bf16() and not config.resources.device_host.num_gpus:
         listener.notice("model.precision = bf16: this CPU emulates bfloat16, many times slower than float32")
     return federation
+
+
+def _check_memory(config: RunConfig, federation: Federation) -> None:
+    """FSL-GAN's devices have capacities of their own, and its plan heeds them."""
+    method = METHODS[config.method.name]
+    if isinstance(config.method, FslGan) or not any(profile.memory for profile in config.twin.devices):
+        return
+    dataset = federation.dataset
+    gan = gan_of(config, dataset.train_images.shape[1], len(dataset.classes))
+    values = {name: sum(sizes) for name, sizes in gan.sizes.items()}
+    trained = sum(values[name] for name in method.trains)
+    check_memory(config, trained, sum(values.values()) - trained if config.method.name == "ren" else 0)
 
 
 @contextmanager

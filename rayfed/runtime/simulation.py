@@ -15,6 +15,24 @@ from rayfed.twin.punctual import Punctual
 TOTALS = ("computed", "sent", "waited", "bytes", "missed")
 
 
+ADAM = 4
+"""Values kept per trained parameter: weight, gradient, two moments."""
+
+
+def check_memory(config: RunConfig, trained: int, held: int) -> None:
+    """Raise UserError when a profile's memory is too small for `trained` values under Adam and `held` ones, float32.
+
+    Activations and the images of a batch are not counted.
+    """
+    needed = 4 * (ADAM * trained + held)
+    for number, profile in enumerate(config.twin.devices):
+        if 0 < profile.memory < needed:
+            raise UserError(
+                f"twin.devices.{number}.memory = {profile.memory}: {config.method.name} needs {needed} bytes on a "
+                "device for its models, gradients and Adam's moments; use a smaller model or leave such devices out"
+            )
+
+
 class Simulation:
     """The twin's clock and what it has summed up since the run's start, per device."""
 

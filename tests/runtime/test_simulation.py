@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rayfed.config import parse
 from rayfed.errors import UserError
 from rayfed.fleet.local import LocalFleet
+from rayfed.runtime.simulation import check_memory
 from rayfed.runtime.trainer import Trainer
 from rayfed.scheduling.scheduler import Scheduler
 from rayfed.store import Commit
@@ -199,3 +201,12 @@ def test_a_method_that_swaps_needs_routes_between_devices() -> None:
     )
     trainer({"name": "md-gan", "swap_epochs": 0}, {"network": {"kind": "cell"}})
     trainer({"name": "md-gan"}, {"network": LAN})
+
+
+def test_a_device_without_room_for_the_models_is_named() -> None:
+    """1,000 trained values of 4 bytes, their gradients and two moments, 500 that are only read: 18,000 bytes."""
+    tree = {"method": METHODS["fl-vanilla"], "devices": {"count": 2}}
+    check_memory(parse(tree | {"twin": {"devices": [{"memory": 18_000}]}}), 1_000, 500)
+    with pytest.raises(UserError) as caught:
+        check_memory(parse(tree | {"twin": {"devices": [{}, {"memory": 17_999}]}}), 1_000, 500)
+    assert str(caught.value).startswith("twin.devices.1.memory = 17999: fl-vanilla needs 18000 bytes on a device")

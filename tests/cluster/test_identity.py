@@ -109,7 +109,7 @@ def assert_same_bits(one: Commit, other: Commit) -> None:
         assert vector.tobytes() == other.arrays[name].tobytes(), name
 
 
-OFTEN = ("fegan s=1 w=1", "fl-vanilla", "centralized", "md-gan k=log N", "asyn-dgan", "fsl-gan", "ren parallel")
+OFTEN = ("fegan s=1 w=1", "centralized", "md-gan k=log N", "fsl-gan", "ren parallel")
 """The others share their code with these; they are slow together."""
 ALL = [label if label in OFTEN else pytest.param(label, marks=pytest.mark.slow) for label in METHODS]
 
@@ -137,7 +137,9 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
         ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
         pytest.param("centralized", {}, marks=pytest.mark.slow),
         ("md-gan k=log N", {}),
-        ("fsl-gan", {"twin": {"network": {"kind": "lan"}, "devices": [{"dropout": 0.05}]}}),
+        pytest.param(
+            "fsl-gan", {"twin": {"network": {"kind": "lan"}, "devices": [{"dropout": 0.05}]}}, marks=pytest.mark.slow
+        ),
         ("ren serial", {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}),
     ],
 )

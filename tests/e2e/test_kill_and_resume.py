@@ -98,6 +98,7 @@ def test_a_driver_killed_three_times_leaves_no_trace_in_the_weights(tmp_path, un
     assert_same(whole(store), undisturbed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_round_and_says_how_to_go_on(tmp_path, undisturbed, scratch):
     """A terminal sends it to the whole process group. Resuming works from another folder too, and without Ray."""
     store = prepare(tmp_path)

@@ -1,5 +1,6 @@
 """A run of any method that goes on from the store ends with the bits, and the simulated time, of an unbroken one."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 
 from rayfed.config import parse
-from rayfed.data.setup import prepare
+from rayfed.data.setup import Federation, prepare
 from rayfed.runtime.session import LocalSession
 from rayfed.store import Commit, Store
 
 CLIENT = {"name": "c", "devices": [{"name": f"{i}", "capacity": 4_000, "time_factor": 1.0 + i} for i in range(3)]}
+SPREAD = {"devices": {"count": 4}, "data": {"partition": "iid"}}
 METHODS: dict[str, dict[str, Any]] = {
     "fegan": {"fraction": 0.5},
     "fl-vanilla": {"fraction": 0.5, "sampling": "proportional-fair"},
@@ -32,14 +34,19 @@ def session(label: str) -> LocalSession:
         {
             "seed": 6,
             "method": {"name": label.split()[0], "batch": 4, "iterations": 2, **METHODS[label]},
-            "devices": {"count": 4},
-            "data": {"partition": "iid"},
+            **SPREAD,
             "model": {"name": "dcgan28", "width": 4},
             "evaluation": {"every": 0},
             "twin": {"network": {"kind": "lan"}, "devices": [{"jitter": 0.3, "dropout": 0.1}]},
         }
     )
-    return LocalSession(config, prepare(config, 28))
+    return LocalSession(config, federation())
+
+
+@cache
+def federation() -> Federation:
+    """Of every method alike: the data and its partition depend on the seed and the devices alone."""
+    return prepare(parse({"seed": 6, "method": {"name": "centralized"}, **SPREAD}), 28)
 
 
 @pytest.mark.parametrize("label", list(METHODS))

@@ -18,8 +18,9 @@ import numpy as np
 import psutil
 import ray
 
-from rayfed.algorithms.common import Site, Update
+from rayfed.algorithms.common import Update
 from rayfed.algorithms.fegan import Server
+from rayfed.algorithms.site import Site
 from rayfed.config import Ray, RunConfig, parse
 from rayfed.data.setup import prepare
 from rayfed.fleet.codec import Packed
@@ -28,6 +29,7 @@ from rayfed.runtime.batch import run_batch
 from rayfed.runtime.cluster import connected
 from rayfed.runtime.ray_fleet import RayFleet
 from rayfed.runtime.session import RaySession
+from rayfed.runtime.simulation import Simulation
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import Scheduler
 
@@ -71,14 +73,14 @@ def configure(participants: int) -> RunConfig:
 def milliseconds(participants: int, hosts: list) -> float:
     config = configure(participants)
     counts = np.random.default_rng(0).integers(0, 50, (DEVICES, 10))
-    site, fleet = Site(config, 1), RayFleet(hosts)
+    site, fleet, simulation = Site(config, 1, 10), RayFleet(hosts), Simulation(config)
     server = Server(site, Scheduler(config, counts))
     state, times = server.init(), []
     print(f"model {site.codec.length * 4 / 1e6:.2f} MB, {participants} participants of {DEVICES}", flush=True)
     for _ in range(ROUNDS):
         start = time.perf_counter()
         state, updates = server.round(state, fleet)
-        fleet.settle()
+        simulation.advance(fleet.settle())
         times.append((time.perf_counter() - start) * 1e3)
         assert len(updates) == participants
     print(f"  min {min(times):.0f}  median {statistics.median(times):.0f}  max {max(times):.0f} ms", flush=True)

@@ -3,8 +3,6 @@
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
-from torch.utils.flop_counter import FlopCounterMode
-
 
 class Meter:
     """Adds up operations: each kind of work is counted the first time it runs and remembered by its key.
@@ -23,6 +21,8 @@ class Meter:
         if key in self._known:
             yield
         else:
+            from torch.utils.flop_counter import FlopCounterMode  # 100 MB that a server without work of its own spares
+
             with FlopCounterMode(display=False) as counter:
                 yield
             self._known[key] = counter.get_total_flops()

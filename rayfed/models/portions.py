@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from rayfed.config import Model
 from rayfed.models.block import Block
@@ -53,6 +52,8 @@ def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int])
     the block's parameters and, but for the first block, of its input. Nothing is computed and no weight is touched:
     copies run on torch's meta device.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # as in rayfed.models.flops
+
     x = torch.empty(1, *image_shape, device="meta")
     described = []
     for number, original in enumerate(blocks, 1):

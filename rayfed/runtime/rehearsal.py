@@ -17,8 +17,7 @@ from rayfed.data.setup import Federation
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Arrays, Receipt
-from rayfed.models.portions import described
-from rayfed.runtime.session import class_totals
+from rayfed.runtime.session import blocks_of, class_totals
 from rayfed.runtime.trainer import Trainer
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import Scheduler
@@ -64,7 +63,7 @@ def rehearse_rounds(
     dataset = federation.dataset
     host = device_host(config, len(dataset.classes), dataset.train_images, dataset.train_labels, federation.parts)
     fleet = LocalFleet(Understudy(host, {} if known is None else known))
-    scheduler = Scheduler(config, federation.counts, described(config.model, dataset.train_images.shape[1]))
+    scheduler = Scheduler(config, federation.counts, blocks_of(config, federation))
     trainer = Trainer(config, dataset.train_images.shape[1], fleet, scheduler, *class_totals(federation))
     trainer.start(None)
     return [trainer.round().metrics for _ in range(rounds)]

@@ -1,7 +1,7 @@
 """One run's actors, or their stand-ins in this process: what the driver drives."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -11,11 +11,12 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from rayfed.algorithms import device_host
-from rayfed.config import RunConfig
+from rayfed.config import FslGan, RunConfig
 from rayfed.data.partition import union
 from rayfed.data.setup import Federation
 from rayfed.errors import CapacityError, UserError
 from rayfed.fleet.local import LocalFleet
+from rayfed.models.block import Block
 from rayfed.models.portions import described
 from rayfed.runtime import actors, capacity, cluster
 from rayfed.runtime.capacity import Capacity
@@ -44,6 +45,12 @@ def class_totals(federation: Federation) -> tuple[np.ndarray, np.ndarray]:
     return np.bincount(labels[union(federation.parts)], minlength=classes), np.bincount(labels, minlength=classes)
 
 
+def blocks_of(config: RunConfig, federation: Federation) -> Sequence[Block]:
+    """What the discriminator's blocks need, for a method that splits it."""
+    channels = federation.dataset.train_images.shape[1]
+    return described(config.model, channels) if isinstance(config.method, FslGan) else ()
+
+
 class LocalSession:
     """Everything in this process, on one thread: `rayfed run --local`, for a debugger."""
 
@@ -51,7 +58,7 @@ class LocalSession:
         torch.set_num_threads(1)
         images, labels = federation.dataset.train_images, federation.dataset.train_labels
         fleet = LocalFleet(device_host(config, len(federation.dataset.classes), images, labels, federation.parts))
-        scheduler = Scheduler(config, federation.counts, described(config.model, images.shape[1]))
+        scheduler = Scheduler(config, federation.counts, blocks_of(config, federation))
         self._trainer = Trainer(config, images.shape[1], fleet, scheduler, *class_totals(federation))
         self._judge = judge_of(config, federation.dataset) if config.evaluation.every else None
         self._verdicts: list[Verdict | Failure] = []
@@ -106,7 +113,7 @@ class RaySession:
         dataset, classes = federation.dataset, len(federation.dataset.classes)
         held = (dataset.train_images, federation.parts, dataset.train_labels, dataset.test_images)
         data = [ray.put(each) for each in held]
-        blocks = described(config.model, dataset.train_images.shape[1])
+        blocks = blocks_of(config, federation)
         name = f"rayfed-scheduler-{secrets.token_hex(4)}"
         registry = config, federation.counts, blocks, data
         scheduler = actors.start(actors.Scheduler, resources.scheduler, *registry, name=name)

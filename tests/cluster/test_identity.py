@@ -109,6 +109,7 @@ def assert_same_bits(one: Commit, other: Commit) -> None:
         assert vector.tobytes() == other.arrays[name].tobytes(), name
 
 
+IN_A_CELL = {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}
 OFTEN = ("fegan s=1 w=1", "centralized", "md-gan k=log N", "fsl-gan", "ren parallel")
 """The others share their code with these; they are slow together."""
 ALL = [label if label in OFTEN else pytest.param(label, marks=pytest.mark.slow) for label in METHODS]
@@ -140,7 +141,7 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
         pytest.param(
             "fsl-gan", {"twin": {"network": {"kind": "lan"}, "devices": [{"dropout": 0.05}]}}, marks=pytest.mark.slow
         ),
-        ("ren serial", {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}),
+        pytest.param("ren serial", IN_A_CELL, marks=pytest.mark.slow),
     ],
 )
 def test_a_whole_session_of_actors_equals_the_local_one(

@@ -49,7 +49,7 @@ class Device:
         self.state = state
 
     def feedback(self, fakes_d: Packed, fakes_g: Packed, load: Load, round: int, iteration: int) -> Feedback:
-        """L steps of D on local images against X_d, then F_n and the scores for X_g."""
+        """L steps of D against X_d, each on a fresh local batch, then F_n and the scores for X_g."""
         gan, site = self.site.gan, self.site
         load_discriminator(site, self.number, self.state)
         fakes = site.unpack_images(fakes_d)

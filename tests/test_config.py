@@ -126,9 +126,10 @@ def test_what_a_method_cannot_do_is_refused(method: dict, count: int, message: s
 
 
 def test_as_many_batches_as_devices_and_one_device_without_swaps_are_fine() -> None:
-    parse({"method": {"name": "md-gan", "batches": 3}, "devices": {"count": 3}})
-    parse({"method": {"name": "md-gan", "swap_epochs": 0}, "devices": {"count": 1}})
-    parse({"method": {"name": "ren", "fraction": 0.1}, "devices": {"count": 10}})
+    three = parse({"method": {"name": "md-gan", "batches": 3}, "devices": {"count": 3}})
+    assert three.method.distinct_batches(3) == 3
+    assert not parse({"method": {"name": "md-gan", "swap_epochs": 0}, "devices": {"count": 1}}).method.swaps
+    assert parse({"method": {"name": "ren", "fraction": 0.1}, "devices": {"count": 10}}).participants == 1
 
 
 @pytest.mark.parametrize(("devices", "k"), [(1, 1), (2, 1), (3, 2), (7, 2), (8, 3), (20, 3), (21, 4), (55, 5)])

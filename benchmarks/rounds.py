@@ -27,6 +27,7 @@ from rayfed.fleet.codec import Packed
 from rayfed.fleet.host import Host
 from rayfed.runtime.batch import run_batch
 from rayfed.runtime.cluster import connected
+from rayfed.runtime.hosts import Anywhere
 from rayfed.runtime.ray_fleet import RayFleet
 from rayfed.runtime.session import RaySession
 from rayfed.runtime.simulation import Simulation
@@ -73,7 +74,7 @@ def configure(participants: int) -> RunConfig:
 def milliseconds(participants: int, hosts: list) -> float:
     config = configure(participants)
     counts = np.random.default_rng(0).integers(0, 50, (DEVICES, 10))
-    site, fleet, simulation = Site(config, 1, 10), RayFleet(hosts), Simulation(config)
+    site, fleet, simulation = Site(config, 1, 10), RayFleet(Anywhere(hosts)), Simulation(config)
     server = Server(site, Scheduler(config, counts))
     state, times = server.init(), []
     print(f"model {site.codec.length * 4 / 1e6:.2f} MB, {participants} participants of {DEVICES}", flush=True)

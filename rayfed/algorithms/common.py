@@ -21,6 +21,8 @@ class State:
     round: int
     arrays: dict[str, np.ndarray]
     facts: dict[str, Any]
+    events: tuple[str, ...] = ()
+    """What happened in this round that the run's history must tell, a line each."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Scheduler(Protocol):
     def loads(self, group: list[int]) -> list[Load]: ...
     def class_counts(self) -> np.ndarray: ...
     def placements(self, round: int, gone: list[int]) -> list[Placement]: ...
+    def assume(self, slowness: dict[int, float]) -> None: ...
 
 
 class Server(Protocol):

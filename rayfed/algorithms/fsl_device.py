@@ -18,7 +18,7 @@ from rayfed.fleet.protocol import Arrays
 from rayfed.models import flat
 from rayfed.models.gan import to_images
 from rayfed.models.portions import blocks
-from rayfed.models.split import Portion, to_array, to_tensor
+from rayfed.models.split import MOMENTS, Portion, to_array, to_tensor
 from rayfed.scheduling.load import Load
 from rayfed.seeding import torch_seed
 
@@ -68,11 +68,22 @@ class Device:
         self.site = site
         self.state = state
 
-    def hold(self, stage: Stage, *weights: Packed) -> None:
-        """Take the round's weights of the stage's blocks; moments of other blocks are forgotten."""
-        keys = [f"block{number}.{key}" for number in stage.blocks for key in ("step", "exp_avg", "exp_avg_sq")]
-        self.state = {key: self.state[key] for key in keys if key in self.state}
+    def moments(self, numbers: Sequence[int]) -> Arrays:
+        """Adam's moments of those of the blocks that it has held, for the device that holds them now."""
+        return {key: self.state[key] for key in _moment_keys(numbers) if key in self.state}
+
+    def hold(self, stage: Stage, *given: Packed | Arrays) -> None:
+        """Take the round's weights of the stage's blocks, block by block, then moments that other devices hand over.
+
+        Moments of other blocks are forgotten.
+        """
+        weights, moved = given[: len(stage.blocks)], given[len(stage.blocks) :]
+        self.state = self.moments(stage.blocks)
+        for arrays in moved:
+            assert not isinstance(arrays, Packed)
+            self.state |= arrays
         for number, packed in zip(stage.blocks, weights, strict=True):
+            assert isinstance(packed, Packed)
             self.state |= block_codec(self.site, [number]).decode(packed)
 
     def forward(self, stage: Stage, step: Step, load: Load, *inputs: Packed | Passed) -> Passed:
@@ -184,6 +195,10 @@ def block_codec(site: Site, numbers: Sequence[int]) -> Codec:
     """The wire's layout of some blocks."""
     every = blocks(site.gan.discriminator)
     return Codec(site.config.wire, {f"block{number}": flat.sizes(every[number]) for number in numbers})
+
+
+def _moment_keys(numbers: Sequence[int]) -> list[str]:
+    return [f"block{number}.{key}" for number in numbers for key in MOMENTS]
 
 
 def micro_batches(site: Site) -> int:

@@ -11,36 +11,23 @@ one before it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from rayfed.algorithms.common import Report, Scheduler, State, is_valid
-from rayfed.algorithms.fsl_device import Passed, Stage, Step, block_codec, micro_batches, micro_rows
+from rayfed.algorithms.fsl_device import Passed, Step, block_codec, micro_batches, micro_rows
+from rayfed.algorithms.fsl_planner import Chain, Planner
 from rayfed.algorithms.site import Site
 from rayfed.config import FslGan
 from rayfed.fleet.codec import Packed
-from rayfed.fleet.protocol import Fleet, Future, Handle, Missing
+from rayfed.fleet.protocol import Fleet, Future, Handle
 from rayfed.models import flat
 from rayfed.models.gan import seeded
 from rayfed.models.portions import blocks
-from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import Placement
 from rayfed.seeding import SERVER, torch_seed
 
 D, G = "discriminator", "generator"
-
-
-@dataclass
-class Chain:
-    """A client's devices in this round: (device, stage) in the order of the portions."""
-
-    client: int
-    load: Load
-    links: list[tuple[int, Stage]]
-    replies: list[list[Passed]] = field(default_factory=list)
-    """Per iteration, the first device's replies to the passes for G, one per micro-batch."""
 
 
 class Server:
@@ -59,7 +46,7 @@ class Server:
         gan = self.site.gan
         gan.initialise(torch_seed(self.site.config.seed, 0, SERVER, "weights"))
         gan.load_moments(None, [G])
-        return State(0, gan.models() | gan.moments([G]), {"events": []})
+        return State(0, gan.models() | gan.moments([G]), {})
 
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One epoch: portions out, `iterations` of the clients and G, portions back and averaged."""
@@ -67,13 +54,14 @@ class Server:
         gan.load_models({G: state.arrays[G]})
         gan.load_moments(state.arrays, [G])
         weights = self._share_blocks(fleet, state.arrays[D])
-        chains = [self._start(fleet, placement, weights) for placement in self.scheduler.placements(round, [])]
-        events: list[list[object]] = []
+        planner = Planner(self.method, self.scheduler, fleet, round, weights, state.facts)
+        chains = planner.begin()
         for iteration in range(self.method.iterations):
-            chains = self._iterate(fleet, chains, weights, round, iteration, events)
+            chains = self._iterate(fleet, planner, chains, round, iteration)
         discriminator, chains = self._average(fleet, state.arrays[D], chains)
         arrays = gan.models([G]) | gan.moments([G]) | {D: discriminator}
-        return State(round, arrays, {"events": state.facts["events"] + events}), [self._report(each) for each in chains]
+        reports = [self._report(chain) for chain in chains]
+        return State(round, arrays, planner.facts(), tuple(planner.events)), reports
 
     def _share_blocks(self, fleet: Fleet, discriminator: np.ndarray) -> list[Handle]:
         vectors = np.split(discriminator, np.cumsum(self.sizes)[:-1])
@@ -82,26 +70,7 @@ class Server:
             for number, vector in enumerate(vectors)
         ]
 
-    def _start(self, fleet: Fleet, placement: Placement, weights: Sequence[Handle]) -> Chain:
-        """Have each device of a client hold its portion."""
-        (load,) = self.scheduler.loads([placement.client])
-        last = len(placement.stages) - 1
-        links = []
-        for index, (device, numbers) in enumerate(placement.stages):
-            stage = Stage(placement.client, numbers, first=index == 0, last=index == last)
-            fleet.submit(device, "hold", stage, *(weights[number] for number in numbers))
-            links.append((device, stage))
-        return Chain(placement.client, load, links)
-
-    def _iterate(
-        self,
-        fleet: Fleet,
-        chains: list[Chain],
-        weights: Sequence[Handle],
-        round: int,
-        iteration: int,
-        events: list[list[object]],
-    ) -> list[Chain]:
+    def _iterate(self, fleet: Fleet, planner: Planner, chains: list[Chain], round: int, iteration: int) -> list[Chain]:
         """One iteration of all clients and one step of G; the chains that are still there."""
         site, gan, size = self.site, self.site.gan, self.method.batch
         with site.work(fleet, "generate"), seeded(torch_seed(site.config.seed, round, SERVER, f"noise {iteration}")):
@@ -109,10 +78,9 @@ class Server:
         rows = micro_rows(size, micro_batches(site))
         handles = [fleet.share(site.pack_images(fakes[part])) for part in rows]
         whole, broken = self._pass(fleet, chains, handles, round, iteration)
-        if broken:
-            again = self._replan(fleet, broken, weights, round, iteration, events)
-            whole += self._pass(fleet, again, handles, round, iteration)[0]
-            whole.sort(key=lambda chain: chain.client)
+        while broken:
+            more, broken = self._pass(fleet, planner.mend(broken, iteration), handles, round, iteration)
+            whole = sorted(whole + more, key=lambda chain: chain.client)
         if whole:
             total = torch.zeros_like(fakes)
             for chain in whole:
@@ -176,30 +144,6 @@ class Server:
         for (client, _), future in passed.items():
             ends[client].append(future)
         return ends
-
-    def _replan(
-        self,
-        fleet: Fleet,
-        broken: list[Chain],
-        weights: Sequence[Handle],
-        round: int,
-        iteration: int,
-        events: list[list[object]],
-    ) -> list[Chain]:
-        """Chains on the devices that still answer, with the last commit's portions; a client without room sits out."""
-        nodes = [device for chain in broken for device, _ in chain.links]
-        answers = fleet.collect([fleet.submit(device, "ping") for device in nodes], self.method.deadline_s)
-        gone = [device for device, answer in zip(nodes, answers, strict=True) if isinstance(answer, Missing)]
-        placements = {each.client: each for each in self.scheduler.placements(round, gone)}
-        again = []
-        for chain in broken:
-            placement = placements.get(chain.client)
-            lost = [device for device, _ in chain.links if device in gone]
-            events.append([round, iteration, chain.client, lost, "replanned" if placement else "sits out"])
-            if placement:
-                again.append(self._start(fleet, placement, weights))
-                again[-1].replies = chain.replies
-        return again
 
     def _average(self, fleet: Fleet, before: np.ndarray, chains: list[Chain]) -> tuple[np.ndarray, list[Chain]]:
         """Each block's mean over the clients whose portions all came back, weighted by n_k."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rayfed.config.sections import Section
+from rayfed.config.sections import Section, Share
 from rayfed.config.simulation import Positive
 
 
@@ -19,6 +19,11 @@ class Device(Section):
     up_mbps: Positive | None = None
     down_mbps: Positive | None = None
     """up_mbps, down_mbps: of its link to the client's other devices; none: unlimited."""
+    ray_cpus: Share | None = None
+    ray_gpus: Share | None = None
+    ray_memory: Annotated[float, Field(ge=0)] | None = None
+    """ray_cpus, ray_gpus, ray_memory (bytes): what its host in the Ray cluster asks for; none: as
+    `resources.device_host` says."""
 
 
 class Client(Section):

@@ -188,6 +188,11 @@ class FslGan(DistributedTraining):
         """One step on a discriminator per iteration."""
         return 1
 
+    @property
+    def device_names(self) -> list[str]:
+        """client/device, in the order in which devices are numbered."""
+        return [f"{client.name}/{device.name}" for client in self.clients for device in client.devices]
+
 
 class Centralized(Training):
     """All data in one place: the reference."""

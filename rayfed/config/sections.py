@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -60,35 +60,39 @@ class Model(Section):
         return self
 
 
+def _ray_can_share(value: float) -> float:
+    if value > 1 and value != int(value):
+        raise ValueError(f"must be whole above 1 (Ray has no fraction of several), e.g. {int(value)} or 0.5")
+    if abs(value * 10_000 - round(value * 10_000)) > 1e-6:
+        raise ValueError("must be a multiple of 0.0001, Ray's smallest share")
+    return value
+
+
+Share = Annotated[float, Field(ge=0), AfterValidator(_ray_can_share)]
+"""Of CPUs or GPUs."""
+
+
 class Role(Section):
     """Resources of one kind of actor, as Ray's annotations: bookkeeping, not limits."""
 
-    num_cpus: Annotated[float, Field(ge=0)] = 0
-    num_gpus: Annotated[float, Field(ge=0)] = 0
+    num_cpus: Share = 0
+    num_gpus: Share = 0
     memory: Annotated[int, Field(ge=0)] = 0
     """Bytes."""
-
-    @field_validator("num_cpus", "num_gpus")
-    @classmethod
-    def _whole_above_one(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError(f"must be whole above 1 (Ray has no fraction of several), e.g. {int(value)} or 0.5")
-        if abs(value * 10_000 - round(value * 10_000)) > 1e-6:
-            raise ValueError("must be a multiple of 0.0001, Ray's smallest share")
-        return value
 
 
 class DeviceHostRole(Role):
     """A device host runs the device halves, one device at a time, on one thread or a share of a GPU."""
 
-    num_cpus: Annotated[float, Field(ge=0)] = 1
+    num_cpus: Share = 1
 
 
 class Resources(Section):
     """How many device hosts there are and what each actor asks of the cluster."""
 
     hosts: Count | Literal["auto"] = "auto"
-    """auto: as many as the cluster's free cores (or GPU shares) allow, at most one per participant."""
+    """auto: as many as the cluster's free cores (or GPU shares) allow, at most one per participant (one per device of a
+    client with fsl-gan)."""
     server: Role = Role()
     scheduler: Role = Role()
     evaluator: Role = Role()

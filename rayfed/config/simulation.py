@@ -25,6 +25,9 @@ class Profile(Section):
     """Bytes; a run whose models do not fit is refused. 0: unlimited."""
     jitter: Annotated[float, Field(ge=0, le=5)] = 0.0
     """Every computation's seconds times exp(jitter * N(0, 1))."""
+    drift: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """Its speed walks away from round to round: the seconds of round r times exp(drift * (N_1 + ... + N_r)), N_i
+    ~ N(0, 1)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The chance to be away in a round."""
     up_mbps: Positive | None = None

@@ -1,6 +1,6 @@
 """A table of clients and their devices, from CSV or YAML, and one line for whatever is wrong with it.
 
-CSV has one device a line and the columns of `COLUMNS`, the last two of which may be left out or blank. YAML says the
+CSV has one device a line and the columns of `COLUMNS`; those after NEEDED may be left out or blank. YAML says the
 same as `clients: {CLIENT: [{device: NAME, capacity: ..., time_factor: ...}, ...]}`.
 """
 
@@ -14,7 +14,7 @@ from rayfed.config.reading import read, validate
 from rayfed.errors import UserError
 
 NEEDED = ("client", "device", "capacity", "time_factor")
-COLUMNS = (*NEEDED, "up_mbps", "down_mbps")
+COLUMNS = (*NEEDED, "up_mbps", "down_mbps", "ray_cpus", "ray_gpus", "ray_memory")
 Row = tuple[str, str, dict[str, Any]]
 """Where a device stands, its client, and its other cells."""
 

@@ -38,6 +38,16 @@ class Journal:
         """Enter the wait for these calls' replies."""
         self._entries.append(Collect(tuple(future.call for future in futures)))
 
+    def needed(self, calls: Iterable[int]) -> set[int]:
+        """These calls and those that they wait for, without the ones that `finished` gave."""
+        found, left = set[int](), list(calls)
+        while left:
+            call = left.pop()
+            if call in self._needs and call not in found:
+                found.add(call)
+                left += self._needs[call]
+        return found
+
     def finished(self, calls: Iterable[int]) -> set[int]:
         """These calls and those that they waited for, each of which is given once: all have run if these have."""
         found, left = set(), list(calls)

@@ -1,7 +1,7 @@
-"""What each device did on the twin, as CSV."""
+"""What each device did on the twin, and what happened to devices, as CSV."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,4 +28,13 @@ def devices_csv(totals: Mapping[str, Any], counts: Sequence[Sequence[int]], path
         for device in range(devices):
             figures = (f"{totals[name][device]:.10g}" for name in COLUMNS.values())
             writer.writerow([device, samples[device], *figures])
+    return path
+
+
+def events_csv(events: Iterable[tuple[int, str]], path: Path) -> Path:
+    """Save a row per event: the round, and what happened."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["round", "event"])
+        writer.writerows(events)
     return path

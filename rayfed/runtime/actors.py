@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayfed.config import Role, RunConfig
 from rayfed.models.block import Block
 from rayfed.runtime.batch import Slot, run_batch
+from rayfed.runtime.capacity import Amounts
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import Placement, SamplerState
 from rayfed.scheduling.scheduler import Scheduler as Registry
@@ -28,12 +30,20 @@ def start(actor: Any, role: Role, *args: Any, name: str | None = None) -> Any:
     return actor.options(**options).remote(*args)
 
 
-def _processor(role: Role) -> str:
-    """The processor of an actor of this role, in its own process; sets torch to one thread."""
+def start_home(actor: Any, asked: Amounts, node: str, *args: Any) -> Any:
+    """Start a DeviceHost for certain devices, on this node if it has room. What it was asked when it died is lost."""
+    options = {"num_cpus": asked.get("CPU", 0), "num_gpus": asked.get("GPU", 0), "memory": asked.get("memory")}
+    near = NodeAffinitySchedulingStrategy(node, soft=True)
+    return actor.options(**options, scheduling_strategy=near, max_task_retries=0).remote(*args)
+
+
+def _processor() -> str:
+    """The processor of this actor, a GPU if it has a share of one; sets torch to one thread."""
     import torch
 
     torch.set_num_threads(1)
-    return "cuda" if role.num_gpus and torch.cuda.is_available() else "cpu"
+    has_gpu = ray.get_runtime_context().get_accelerator_ids().get("GPU")
+    return "cuda" if has_gpu and torch.cuda.is_available() else "cpu"
 
 
 @ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
@@ -46,8 +56,7 @@ class DeviceHost:
 
         references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
         images, parts, labels = ray.get(references[:3])
-        processor = _processor(config.resources.device_host)
-        self.host: Any = device_host(config, classes, images, labels, parts, processor)
+        self.host: Any = device_host(config, classes, images, labels, parts, _processor())
 
     def ready(self) -> None:
         """Answers once the host is up."""
@@ -96,6 +105,9 @@ class RemoteScheduler:
     def placements(self, round: int, gone: list[int]) -> list[Placement]:
         return ray.get(self.actor.call.remote("placements", round, gone))
 
+    def assume(self, slowness: dict[int, float]) -> None:
+        ray.get(self.actor.call.remote("assume", slowness))
+
     def loads(self, group: list[int]) -> list[Load]:
         return ray.get(self.actor.call.remote("loads", group))
 
@@ -109,14 +121,18 @@ class GeneratorServer:
         config: RunConfig,
         channels: int,
         hosts: Sequence[Any],
+        homes: Sequence[int],
         scheduler: Any,
         totals: tuple[np.ndarray, np.ndarray],
     ):
+        """`homes`: the host of each device, where devices have hosts of their own."""
+        from rayfed.runtime.hosts import Anywhere, Homes
         from rayfed.runtime.ray_fleet import RayFleet
         from rayfed.runtime.trainer import Trainer
 
-        processor = _processor(config.resources.server)
-        fleet, registry = RayFleet(hosts), RemoteScheduler(scheduler)
+        processor = _processor()
+        fleet = RayFleet(Homes(hosts, homes) if homes else Anywhere(hosts))
+        registry = RemoteScheduler(scheduler)
         self.trainer = Trainer(config, channels, fleet, registry, *totals, processor)
 
     def ready(self) -> None:
@@ -152,7 +168,7 @@ class Evaluator:
             config, classes, scheduler, dataset_key = self.arguments
             references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
             images, _, labels, test_images = ray.get(references)
-            processor = _processor(config.resources.evaluator)
+            processor = _processor()
             self._judge = Judge(config, classes, images, labels, test_images, dataset_key, processor)
         return self._judge
 

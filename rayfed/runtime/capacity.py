@@ -1,10 +1,13 @@
 """Does what a run asks for fit the cluster? Decided before anything starts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rayfed.config import Resources, Role
+from rayfed.config import FslGan, Resources, Role, RunConfig
+from rayfed.config.clients import Device
 from rayfed.errors import CapacityError
+from rayfed.scheduling.homes import homes
 
 Amounts = Mapping[str, float]
 """Ray's resource names (CPU, GPU, memory in bytes) to amounts."""
@@ -26,6 +29,10 @@ class Capacity:
     asks: tuple[Ask, ...]
     nodes: tuple[Amounts, ...]
     unplaced: tuple[Ask, ...]
+    homes: tuple[int, ...] = ()
+    """The host of each device, where devices have hosts of their own."""
+    hosts: tuple[tuple[Amounts, int], ...] = ()
+    """Then also what each host asks for, and the index of the node that it had best be on."""
 
     @property
     def total(self) -> dict[str, float]:
@@ -40,8 +47,14 @@ def amounts(role: Role) -> dict[str, float]:
 
 
 def place(asks: Sequence[Ask], nodes: Sequence[Amounts]) -> list[Ask]:
-    """First fit, GPUs first, then by the share of a whole resource; what finds no room comes back with its count."""
+    """What finds no room, with its count."""
+    return _fit(asks, nodes)[1]
+
+
+def _fit(asks: Sequence[Ask], nodes: Sequence[Amounts]) -> tuple[dict[str, list[int]], list[Ask]]:
+    """First fit, GPUs first, then by the share of a whole resource: the nodes by role, and what finds no room."""
     free = [dict(node) for node in nodes]
+    placed: dict[str, list[int]] = {ask.role: [] for ask in asks}
     unplaced = []
 
     def size(ask: Ask) -> tuple[float, float]:
@@ -50,25 +63,33 @@ def place(asks: Sequence[Ask], nodes: Sequence[Amounts]) -> list[Ask]:
 
     for ask in sorted(asks, key=size, reverse=True):
         left = ask.count
-        for node in free:
+        for number, node in enumerate(free):
             while left and all(node.get(name, 0) + 1e-9 >= amount for name, amount in ask.each.items()):
                 for name, amount in ask.each.items():
                     node[name] -= amount
+                placed[ask.role].append(number)
                 left -= 1
         if left:
             unplaced.append(Ask(ask.role, left, ask.each))
-    return unplaced
+    return placed, unplaced
 
 
-def plan(resources: Resources, nodes: Sequence[Amounts], useful_hosts: int, evaluator: bool) -> Capacity:
+def plan(
+    resources: Resources,
+    nodes: Sequence[Amounts],
+    useful_hosts: int,
+    evaluator: bool,
+    devices: Sequence[Sequence[Amounts]] = (),
+) -> Capacity:
     """How many device hosts run, and whether everything fits.
 
-    `hosts: auto` takes as many as fit beside the other roles, at least one and at most `useful_hosts`.
+    `hosts: auto` takes as many as fit beside the other roles, at least one and at most `useful_hosts`. `devices`: what
+    each client's devices ask for, where they have hosts of their own.
     """
     others = [Ask("server", 1, amounts(resources.server)), Ask("scheduler", 1, amounts(resources.scheduler))]
     if evaluator:
         others.append(Ask("evaluator", 1, amounts(resources.evaluator)))
-    each = amounts(resources.device_host)
+    each = _largest([device for client in devices for device in client]) or amounts(resources.device_host)
     if resources.hosts != "auto":
         count = resources.hosts
     elif each:
@@ -76,13 +97,56 @@ def plan(resources: Resources, nodes: Sequence[Amounts], useful_hosts: int, eval
         count = max(1, useful_hosts - sum(ask.count for ask in rest if ask.role == "device_host"))
     else:
         count = max(1, min(useful_hosts, int(sum(node.get("CPU", 0) for node in nodes))))
-    asks = (*others, Ask("device_host", count, each))
-    return Capacity(asks, tuple(nodes), tuple(place(asks, nodes)))
+    asks = [*others, Ask("device_host", count, each)]
+    if not devices:
+        return Capacity(tuple(asks), tuple(nodes), tuple(place(asks, nodes)))
+    placed = _fit(asks, nodes)[0]["device_host"]
+    return _with_homes(others, nodes, devices, placed if len(placed) == count else [0] * count)
+
+
+def _with_homes(
+    others: Sequence[Ask], nodes: Sequence[Amounts], devices: Sequence[Sequence[Amounts]], places: Sequence[int]
+) -> Capacity:
+    """Hosts on these nodes, of which each asks for as much as its most demanding device."""
+    where = homes([len(client) for client in devices], places)
+    every = [device for client in devices for device in client]
+    found = [_largest([every[k] for k, home in enumerate(where) if home == host]) for host in range(len(places))]
+    kinds = Counter(tuple(sorted(each.items())) for each in found)
+    asks = (*others, *(Ask("device_host", count, dict(kind)) for kind, count in kinds.items()))
+    unplaced = tuple(place(asks, nodes))
+    return Capacity(asks, tuple(nodes), unplaced, tuple(where), tuple(zip(found, places, strict=True)))
+
+
+def _largest(asked: Sequence[Amounts]) -> dict[str, float]:
+    """The most of each resource that any of them asks for."""
+    names = {name for each in asked for name in each}
+    return {name: max(each.get(name, 0) for each in asked) for name in sorted(names)}
+
+
+def devices_of(config: RunConfig) -> list[list[Amounts]]:
+    """What each device of each client asks for: its own annotations, else the device host's. Empty but for FSL-GAN."""
+    if not isinstance(config.method, FslGan):
+        return []
+    role = amounts(config.resources.device_host)
+
+    def asked(device: Device) -> Amounts:
+        own = {"CPU": device.ray_cpus, "GPU": device.ray_gpus, "memory": device.ray_memory}
+        asks = role | {name: amount for name, amount in own.items() if amount is not None}
+        return {name: amount for name, amount in asks.items() if amount}
+
+    return [[asked(device) for device in client.devices] for client in config.method.clients]
+
+
+def plan_of(config: RunConfig, nodes: Sequence[Amounts]) -> Capacity:
+    """The plan of a run."""
+    devices = devices_of(config)
+    useful = config.nodes if devices else config.participants
+    return plan(config.resources, nodes, useful, bool(config.evaluation.every), devices)
 
 
 def hosts(capacity: Capacity) -> int:
     """The number of device hosts of a plan."""
-    return next(ask.count for ask in capacity.asks if ask.role == "device_host")
+    return sum(ask.count for ask in capacity.asks if ask.role == "device_host")
 
 
 def refuse(capacity: Capacity) -> None:

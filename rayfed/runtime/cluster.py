@@ -72,9 +72,9 @@ def _join(address: str) -> None:
         ) from None
 
 
-def nodes() -> list[Amounts]:
-    """The living nodes' resources in all."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+def nodes() -> dict[str, Amounts]:
+    """The living nodes' resources in all, by Ray's node id."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
 def autoscaling() -> bool:

@@ -156,7 +156,7 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
         if not local and not cluster.autoscaling():
             for job in jobs:
                 with about(f"run {job.name}"):
-                    capacity.refuse(_capacity(job))
+                    capacity.refuse(capacity.plan_of(job.config, list(cluster.nodes().values())))
         seeds = ", ".join(map(str, next(iter(configs.values()))))
         tags = {"comparison": ident, "runs": ", ".join(configs), "seeds": seeds}
         tracker = launch.open_tracker(base, name, flatten(comparison.base), tags)
@@ -193,15 +193,11 @@ def _throughput(comparison: Comparison, run: str) -> dict[int, float]:
     return rates
 
 
-def _capacity(job: Job) -> capacity.Capacity:
-    config = job.config
-    return capacity.plan(config.resources, cluster.nodes(), config.participants, bool(config.evaluation.every))
-
-
 def _fit(jobs: Sequence[Job], free: Mapping[str, float]) -> bool:
     """Whether the actors of all jobs have room at once, on the nodes and within what was free at the beginning."""
-    asks = [ask for job in jobs for ask in _capacity(job).asks]
-    return not capacity.place(asks, cluster.nodes()) and not capacity.place(asks, [free])
+    nodes = list(cluster.nodes().values())
+    asks = [ask for job in jobs for ask in capacity.plan_of(job.config, nodes).asks]
+    return not capacity.place(asks, nodes) and not capacity.place(asks, [free])
 
 
 def _line(name: str, result: Result, seconds: float) -> str:

@@ -17,6 +17,9 @@ from rayfed.runtime.session import Session
 from rayfed.store import Commit, Store
 from rayfed.tracking import NoTracker, Tracker
 
+TOLD = 3
+"""Events of a round that the user reads at once."""
+
 
 class Listener(Protocol):
     """Who watches a run: `rayfed.display`."""
@@ -80,6 +83,7 @@ class Driver:
             self.store.commit(self.run_id, commit, self.config.store.keep)
             self.tracker.log(commit.round, commit.metrics)
             self.listener.round(commit)
+            self._tell(commit)
             judging = time.perf_counter()
             if self._due(commit):
                 self.session.judge(commit.round, commit.arrays["generator"])
@@ -89,6 +93,14 @@ class Driver:
             self.listener.notice(f"waiting for {self.session.waiting} evaluation(s); Ctrl-C leaves them out")
         self._hear(wait=True)
         return commit
+
+    def _tell(self, commit: Commit) -> None:
+        """The round's events, briefly where there are many."""
+        new = [text for round, text in commit.facts["events"] if round == commit.round]
+        for text in new[:TOLD]:
+            self.listener.notice(f"round {commit.round}: {text}")
+        if len(new) > TOLD:
+            self.listener.notice(f"round {commit.round}: {len(new) - TOLD} more such events; all will be in events.csv")
 
     def _due(self, commit: Commit) -> bool:
         every = self.config.evaluation.every

@@ -18,7 +18,7 @@ from rayfed.errors import UserError
 from rayfed.evaluation import evaluator
 from rayfed.models.gan import cpu_has_bf16, gan_of
 from rayfed.models.networks import ARCHITECTURES
-from rayfed.report.devices import devices_csv
+from rayfed.report.devices import devices_csv, events_csv
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.runtime.cluster import connected
 from rayfed.runtime.driver import Driver, Listener, Stop
@@ -259,6 +259,8 @@ class _Run:
     def _close_files(self, folder: Path, commit: Commit) -> None:
         totals, counts = commit.facts["twin"], self.federation.counts
         self.tracker.log_file(devices_csv(totals, counts.tolist(), folder / "devices.csv"))
+        if events := commit.facts["events"]:
+            self.tracker.log_file(events_csv(events, folder / "events.csv"))
         history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
         self.tracker.log_file(run_figure(history, folder / "run.png", self.run_id))
         for name, source in self.session.about_judge().items():

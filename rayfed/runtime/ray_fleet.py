@@ -1,27 +1,24 @@
 """The fleet in Ray actors, each hosting many devices.
 
 A device's state lives in the object store between its calls, not in an actor: any host can run any device, a
-killed host loses nothing, and a call that Ray repeats elsewhere gives the same reply. Models are put into the
+killed host loses nothing, and a call that Ray repeats elsewhere gives the same reply. Which host runs which device is
+`rayfed.runtime.hosts`. Models are put into the
 store once per round and read there without a copy. Calls wait until someone asks for a reply and then travel in a
 few batches per host, since every object and every actor call costs Ray about a millisecond.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError
 
-from rayfed.errors import CapacityError
 from rayfed.fleet.journal import Journal
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Arrays, Future, Handle, Missing, QuorumError, Receipt, sources
 from rayfed.runtime.batch import Pick, Slot
-
-LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
-"""How Ray says that the host, or what it computed, is gone for good."""
+from rayfed.runtime.hosts import LOST, Hosts
 
 BATCHES = 2
 """Per host and `collect`: few enough to be cheap, enough for replies to arrive while others are computed."""
@@ -40,16 +37,16 @@ class _Sent:
 
 
 class RayFleet:
-    """Spreads calls over DeviceHost actors by their cost."""
+    """Sends calls to DeviceHost actors."""
 
-    def __init__(self, hosts: Sequence[Any]) -> None:
-        self._hosts = list(hosts)
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
         self._states: dict[int, Any] = {}
         self._known: dict[int, Any] = {}
         self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
         self._sent: dict[int, _Sent] = {}
-        self._late: dict[Any, Any] = {}
-        self._costs: dict[Any, float] = {}
+        self._missing: dict[int, str] = {}
+        """Why a call has no reply: it was late, or lost, or needed what such a call was to give."""
         self._receipts: dict[int, Receipt] = {}
         self._done: set[int] = set()
         self._journal = Journal()
@@ -82,18 +79,17 @@ class RayFleet:
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
         self._journal.collect(futures)
         self._dispatch(BATCHES if deadline is None else len(futures))
-        batches = list({self._sent[future.call].replies: None for future in futures})
-        late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1])
-        arrived = self._fetch([batch for batch in batches if batch not in late])
-        self._costs = {}
-        replies = [self._reply(future, arrived, late) for future in futures]
-        self._finish([future.call for future in futures if self._sent[future.call].replies in arrived])
-        self._forget(
-            [future.call for future, reply in zip(futures, replies, strict=True) if isinstance(reply, Missing)]
-        )
-        found = sum(not isinstance(reply, Missing) for reply in replies)
-        if found < quorum * len(futures):
-            raise QuorumError(f"{found} of {len(futures)} devices replied")
+        batches = list({self._sent[future.call].replies: None for future in futures if future.call in self._sent})
+        late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1]) if batches else set()
+        arrived, errors = self._fetch([batch for batch in batches if batch not in late])
+        self._hosts.collected()
+        replies = [self._reply(future, arrived, errors) for future in futures]
+        pairs = list(zip(futures, replies, strict=True))
+        there = [future.call for future, reply in pairs if not isinstance(reply, Missing)]
+        self._finish(there)
+        self._abandon({future.call: reply.reason for future, reply in pairs if isinstance(reply, Missing)})
+        if len(there) < quorum * len(futures):
+            raise QuorumError(f"{len(there)} of {len(futures)} devices replied")
         return replies
 
     def revert(self, futures: Sequence[Future]) -> None:
@@ -107,17 +103,19 @@ class RayFleet:
     def ledger(self) -> Ledger:
         ready = {call: sent for call, sent in self._sent.items() if call not in self._receipts}
         refs = list({sent.receipts: None for sent in ready.values()})
-        receipts = self._fetch(ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else [])
-        self._take(receipts)
+        self._take(ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else [])
         return self._journal.ledger(self._receipts)
 
     def settle(self) -> Ledger:
         self._dispatch(BATCHES)
         refs = {sent.receipts: None for call, sent in self._sent.items() if call not in self._receipts}
-        self._take(self._fetch(list(refs)))
+        self._take(list(refs))
         self._forget([call for call in self._sent if call not in self._receipts])
         ledger = self._journal.ledger(self._receipts)
-        self._sent, self._receipts, self._done = {}, {}, set()
+        self._sent, self._receipts, self._done, self._missing = {}, {}, set(), {}
+        for device in self._hosts.settled():
+            if device in self._states and self._fetch([self._states[device]])[1]:
+                del self._states[device]
         self._journal.clear()
         return ledger
 
@@ -130,29 +128,20 @@ class RayFleet:
         self._known = dict(self._states)
 
     def _dispatch(self, batches: int) -> None:
-        """Send what waits: each call to the host with the least cost so far, each host's calls in batches."""
-        if self._queue and not self._hosts:
-            raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
-        hosts = self._free_hosts()
-        shares: list[list[tuple[Future, tuple[Any, ...]]]] = [[] for _ in hosts]
-        costs = [self._costs.get(host, 0.0) for host in hosts]
+        """Send what waits, each host's calls in batches; what no host can run, or begin, is lost."""
+        shares: dict[Any, list[tuple[Future, tuple[Any, ...]]]] = {}
         for future, args, cost in self._queue:
-            slot = costs.index(min(costs))
-            costs[slot] += cost
-            shares[slot].append((future, args))
-        self._queue, self._costs = [], dict(zip(hosts, costs, strict=True))
-        for host, share in zip(hosts, shares, strict=True):
+            needs = [arg.call for arg in args if isinstance(arg, Future)]
+            host = self._hosts.choose(future.device, cost)
+            if host is None or any(call in self._missing for call in needs):
+                self._missing[future.call] = "lost"
+            else:
+                shares.setdefault(host, []).append((future, args))
+        self._queue = []
+        for host, share in shares.items():
             size = -(-len(share) // batches)
-            for start in range(0, len(share), max(1, size)):
+            for start in range(0, len(share), size):
                 self._send(host, share[start : start + size])
-
-    def _free_hosts(self) -> list[Any]:
-        """The hosts that do not still work on a late call; all of them when all do."""
-        if self._late:
-            running = ray.wait(list(self._late), num_returns=len(self._late), timeout=0)[1]
-            self._late = {ref: self._late[ref] for ref in running}
-        stuck = list(self._late.values())
-        return [host for host in self._hosts if host not in stuck] or self._hosts
 
     def _send(self, host: Any, calls: Sequence[tuple[Future, tuple[Any, ...]]]) -> None:
         """One actor call for a batch; references travel as its own arguments, once each, so that Ray fetches them."""
@@ -179,34 +168,44 @@ class RayFleet:
             self._sent[future.call] = _Sent(future, host, replies, receipts, index, before)
             self._states[future.device] = state
 
-    def _fetch(self, refs: Sequence[Any]) -> dict[Any, Any]:
-        """What finished batches gave, the lost left out: one get, or one by one when a host was lost among them."""
+    def _fetch(self, refs: Sequence[Any]) -> tuple[dict[Any, Any], dict[Any, Exception]]:
+        """What finished batches gave, and the errors of the lost: one get, or one by one when a host was lost."""
         try:
-            return dict(zip(refs, ray.get(list(refs)), strict=True))
+            return dict(zip(refs, ray.get(list(refs)), strict=True)), {}
         except LOST:
-            found = {}
+            found: dict[Any, Any] = {}
+            errors: dict[Any, Exception] = {}
             for ref in refs:
                 try:
                     found[ref] = ray.get(ref)
-                except LOST:
-                    continue
-            return found
+                except LOST as error:
+                    errors[ref] = error
+            return found, errors
 
-    def _reply(self, future: Future, arrived: dict[Any, Any], late: set[Any]) -> Any:
+    def _reply(self, future: Future, arrived: dict[Any, Any], errors: dict[Any, Exception]) -> Any:
+        if future.call in self._missing:
+            return Missing(future.device, self._missing[future.call])
         sent = self._sent[future.call]
         if sent.replies in arrived:
             return arrived[sent.replies][sent.index]
-        if sent.replies in late:
-            self._late[sent.replies] = sent.host
-            return Missing(future.device, "late")
-        if sent.host in self._hosts and not _alive(sent.host):
-            self._hosts.remove(sent.host)
-        return Missing(future.device, "lost")
+        if sent.replies in errors:
+            self._hosts.lost(sent.host, errors[sent.replies])
+            return Missing(future.device, "lost")
+        self._hosts.late(sent.replies, sent.host)
+        return Missing(future.device, "late")
+
+    def _abandon(self, calls: Mapping[int, str]) -> None:
+        """Give up on calls that have no reply, for these reasons, and on what they wait for and nobody has finished."""
+        self._missing |= calls
+        needed = [call for call in self._journal.needed(calls) if call in self._sent and call not in self._receipts]
+        refs = list({self._sent[call].receipts: None for call in needed})
+        self._take(ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else [])
+        self._forget([call for call in needed if call in calls or call not in self._receipts])
 
     def _finish(self, calls: Sequence[int]) -> None:
         """Keep the receipts of calls that replied and of those they waited for; the rest of them can go soon."""
         done = self._journal.finished(calls)
-        self._take(self._fetch(list({self._sent[call].receipts: None for call in sorted(done)})))
+        self._take(list({self._sent[call].receipts: None for call in sorted(done) if call in self._sent}))
         self._done |= done & self._receipts.keys()
 
     def _release(self) -> None:
@@ -215,8 +214,9 @@ class RayFleet:
             del self._sent[call]
         self._done = set()
 
-    def _take(self, batches: dict[Any, Any]) -> None:
+    def _take(self, refs: Sequence[Any]) -> None:
         """Keep the receipts of finished batches."""
+        batches = self._fetch(refs)[0]
         for call, sent in self._sent.items():
             if sent.receipts in batches:
                 self._receipts[call] = batches[sent.receipts][sent.index]
@@ -226,12 +226,5 @@ class RayFleet:
         self.revert([self._sent[call].future for call in calls])
         for call in calls:
             del self._sent[call]
-
-
-def _alive(host: Any) -> bool:
-    """Whether a host that failed a call still answers (it may have been restarted elsewhere)."""
-    try:
-        ray.get(host.ready.remote(), timeout=10)
-    except (*LOST, GetTimeoutError):
-        return False
-    return True
+            self._receipts.pop(call, None)
+            self._missing.setdefault(call, "lost")

@@ -96,9 +96,9 @@ class RaySession:
 
         Raises CapacityError at once for what can never fit, and after `ray.wait_s` for what did not come.
         """
-        self.capacity = capacity.plan(
-            config.resources, cluster.nodes(), config.participants, bool(config.evaluation.every)
-        )
+        nodes = cluster.nodes()
+        self.capacity = capacity.plan_of(config, list(nodes.values()))
+        self._nodes = list(nodes)
         scaling = cluster.autoscaling()
         report(self.capacity, scaling)
         if not scaling:
@@ -117,19 +117,22 @@ class RaySession:
         name = f"rayfed-scheduler-{secrets.token_hex(4)}"
         registry = config, federation.counts, blocks, data
         scheduler = actors.start(actors.Scheduler, resources.scheduler, *registry, name=name)
-        self._hosts = [
-            actors.start(actors.DeviceHost, resources.device_host, config, classes, name)
-            for _ in range(capacity.hosts(self.capacity))
-        ]
+        self._hosts = self._start_hosts(config, classes, name)
         channels, totals = dataset.train_images.shape[1], class_totals(federation)
-        self._server = actors.start(
-            actors.GeneratorServer, resources.server, config, channels, self._hosts, scheduler, totals
-        )
+        living = config, channels, self._hosts, self.capacity.homes, scheduler, totals
+        self._server = actors.start(actors.GeneratorServer, resources.server, *living)
         self._evaluator = None
         if config.evaluation.every:
             self._evaluator = actors.start(actors.Evaluator, resources.evaluator, config, classes, name, dataset.key)
         started = [*self._hosts, scheduler, self._server, *([self._evaluator] if self._evaluator else [])]
         self._await([actor.ready.remote() for actor in started])
+
+    def _start_hosts(self, *args: Any) -> list[Any]:
+        host, role = actors.DeviceHost, self._config.resources.device_host
+        host, role = actors.DeviceHost, self._config.resources.device_host
+        if not self.capacity.homes:
+            return [actors.start(host, role, *args) for _ in range(capacity.hosts(self.capacity))]
+        return [actors.start_home(host, asked, self._nodes[node], *args) for asked, node in self.capacity.hosts]
 
     def _await(self, ready: list[Any]) -> None:
         _, missing = ray.wait(ready, num_returns=len(ready), timeout=self._config.ray.wait_s)

@@ -46,6 +46,8 @@ class Simulation:
         self.clock.network.check(peers=config.method.swaps)
         self.state = self.clock.start()
         self.totals = {name: np.zeros(config.nodes) for name in TOTALS}
+        self.slowness: dict[int, float] = {}
+        """See `rayfed.twin.clock.Times`; of the last round."""
         self.met = False
         """Whether any reply has ever come before the deadline."""
         self.tried: set[int] = set()
@@ -78,6 +80,7 @@ class Simulation:
         """Replay a finished round; its metrics."""
         times, self.state = self.clock.replay(ledger, self.round, self.state)
         self._add(times)
+        self.slowness = times.slowness
         return {"sim_seconds": times.seconds, "sim_total_seconds": times.end, "sim_late": len(times.missed)}
 
     def _add(self, times: Times) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 from rayfed.algorithms import METHODS
 from rayfed.algorithms.common import Report, Scheduler, State
 from rayfed.algorithms.site import Site
-from rayfed.config import RunConfig
+from rayfed.config import FslGan, RunConfig
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Fleet
 from rayfed.runtime.simulation import Simulation
 from rayfed.scheduling.divergence import kl_divergence
+from rayfed.scheduling.drift import drifted
 from rayfed.seeding import SERVER
 from rayfed.store import Commit
 
@@ -37,6 +38,7 @@ class Trainer:
         self.simulation = Simulation(config)
         self.fleet = self.simulation.watch(fleet)
         self.counts = scheduler.class_counts()
+        self.scheduler = scheduler
         self.union = union
         self.whole = whole
         site = Site(config, channels, len(whole), processor=processor)
@@ -47,10 +49,15 @@ class Trainer:
         if commit is None:
             self.state = self.server.init()
             self.seen = np.zeros(self.counts.shape[1], np.int64)
+            self.slowness: dict[int, float] = {}
+            self.events: list[tuple[int, str]] = []
             return Commit(0, self.state.arrays, self._facts(), {}, {}, [])
         self.state = State(commit.round, commit.arrays, commit.facts["method"])
         self.seen = np.array(commit.facts["seen"], np.int64)
         self.simulation.restore(commit.facts["twin"])
+        self.slowness = {int(device): factor for device, factor in commit.facts["slowness"].items()}
+        self.events = [(round, text) for round, text in commit.facts["events"]]
+        self.scheduler.assume(self.slowness)
         self.fleet.restore(commit.devices)
         return replace(commit, devices={})
 
@@ -64,11 +71,29 @@ class Trainer:
         for device in participants:
             self.seen += self.union if device == SERVER else self.counts[device]
         metrics = self._metrics(reports, ledger) | self.simulation.advance(ledger)
+        self.events += [(self.state.round, text) for text in (*self.state.events, *self._drifted())]
         metrics["round_seconds"] = time.perf_counter() - start
         return Commit(self.state.round, self.state.arrays, self._facts(), self.fleet.changed(), metrics, participants)
 
     def _facts(self) -> dict[str, Any]:
-        return {"method": self.state.facts, "seen": self.seen.tolist(), "twin": self.simulation.facts()}
+        return {
+            "method": self.state.facts,
+            "seen": self.seen.tolist(),
+            "twin": self.simulation.facts(),
+            "slowness": {str(device): factor for device, factor in self.slowness.items()},
+            "events": self.events,
+        }
+
+    def _drifted(self) -> list[str]:
+        """Have devices that are no longer what their profile says planned as they are; what there is to tell."""
+        if not isinstance(self.config.method, FslGan):
+            return []
+        found = drifted(self.slowness, self.simulation.slowness)
+        if found:
+            self.slowness |= found
+            self.scheduler.assume(found)
+        names = self.config.method.device_names
+        return [f"{names[k]} computes in {factor:.3g} times its profile's seconds" for k, factor in found.items()]
 
     def _metrics(self, reports: Sequence[Report], ledger: Ledger) -> dict[str, float]:
         metrics: dict[str, float] = {

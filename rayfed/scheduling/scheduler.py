@@ -1,6 +1,6 @@
 """The registry of devices and what is decided from it: who takes part, how much each does, who holds what."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayfed.config import FederatedTraining, FslGan, RunConfig
+from rayfed.config.clients import Client
 from rayfed.models.block import Block, merge, paper_ends
 from rayfed.scheduling import load, sampling
 from rayfed.scheduling.load import Load
@@ -31,6 +32,8 @@ class Placement:
     client: int
     stages: tuple[tuple[int, tuple[int, ...]], ...]
     step_seconds: float
+    absent: tuple[int, ...] = ()
+    """The client's devices that are gone or away."""
 
 
 class Scheduler:
@@ -46,6 +49,7 @@ class Scheduler:
         self.counts = counts
         self.capabilities = load.capabilities(config.devices, config.seed)
         self._loads = self._all_loads()
+        self._slowness: dict[int, float] = {}
         rates = Network(config.twin, len(counts), config.seed).rates(config.participants)
         self._rates = np.minimum(rates, UNLIMITED_BPS)
 
@@ -93,20 +97,24 @@ class Scheduler:
         """The training load of each device of a group; fixed for the run."""
         return [self._loads[k] for k in group]
 
+    def assume(self, slowness: Mapping[int, float]) -> None:
+        """Plan from now on as measured: these devices compute for so many times the seconds of their profile."""
+        self._slowness |= slowness
+
     def placements(self, round: int, gone: Collection[int]) -> list[Placement]:
         """Who holds which blocks in this round, client by client, without the devices `gone` or away.
 
         A client whose other devices cannot hold the discriminator has no placement, nor has the slowest one if the
         method drops it.
         """
-        method = self.config.method
+        method, twin = self.config.method, self.config.twin
         assert isinstance(method, FslGan)
         ends = paper_ends(len(self.blocks)) if method.portions == "paper" else range(1, len(self.blocks) + 1)
-        work = workload(merge(self.blocks, tuple(ends)), 2 * method.batch, self.config.twin.devices[0].flops_per_s)
+        work = workload(merge(self.blocks, tuple(ends)), 2 * method.batch, twin.devices[0].flops_per_s)
         blocks = [tuple(range(first, end)) for first, end in zip((0, *ends), ends, strict=False)]
         missing = away(self.config.hardware, self.config.nodes, round, self.config.seed) | set(gone)
         found, start = [], 0
-        for number, client in enumerate(method.clients):
+        for number, client in enumerate(self._clients(method)):
             here = [k for k in range(len(client.devices)) if start + k not in missing]
             rng = generator(self.config.seed, 0, number, "placement")
             plan = best_plan(client, here, work, method.strategy, rng)
@@ -115,11 +123,26 @@ class Scheduler:
                     (start + here[stage.device], tuple(b for portion in stage.portions for b in blocks[portion]))
                     for stage in plan.stages
                 ]
-                found.append(Placement(number, tuple(stages), plan.step_seconds))
+                absent = [start + k for k in range(len(client.devices)) if k not in here]
+                found.append(Placement(number, tuple(stages), plan.step_seconds, tuple(absent)))
             start += len(client.devices)
         if method.drop_slowest and len(found) > 1:
             found.remove(max(found, key=lambda placement: placement.step_seconds))
         return found
+
+    def _clients(self, method: FslGan) -> Iterator[Client]:
+        """The clients with time factors as the twin has them, and as they were measured since."""
+        hardware, first = self.config.hardware.devices, self.config.twin.devices[0]
+        start = 0
+        for client in method.clients:
+            factors = [
+                hardware[k].time_factor * first.flops_per_s / hardware[k].flops_per_s * self._slowness.get(k, 1.0)
+                for k in range(start, start + len(client.devices))
+            ]
+            pairs = zip(client.devices, factors, strict=True)
+            devices = tuple(device.model_copy(update={"time_factor": factor}) for device, factor in pairs)
+            yield client.model_copy(update={"devices": devices})
+            start += len(client.devices)
 
     def _all_loads(self) -> list[Load]:
         method, samples = self.config.method, self.counts.sum(axis=1)

@@ -50,6 +50,8 @@ class Times:
     """Bytes by (source, destination)."""
     missed: list[int]
     """Devices with a reply after twin.deadline_s, ascending."""
+    slowness: dict[int, float]
+    """Per device that computed: the seconds it took over those that its profile says."""
 
 
 class Clock:
@@ -190,6 +192,7 @@ class _Program:
             waited={k: seconds - _covered(computing[k] + sending[k], seconds) for k in devices},
             link_bytes=dict(bytes_by_link),
             missed=sorted(late - {SERVER}),
+            slowness={k: ratio for k in devices if k in self._processors and (ratio := self._processors[k].slowness)},
         )
 
     def state(self) -> State:

@@ -10,12 +10,13 @@ from torch.nn import functional as F
 from rayfed.algorithms import METHODS, device_host
 from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig, parse
+from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Future, Missing
 from rayfed.models import flat
 from rayfed.models.gan import seeded, to_images
 from rayfed.models.portions import blocks, described
-from rayfed.scheduling.scheduler import Scheduler
+from rayfed.scheduling.scheduler import Placement, Scheduler
 from rayfed.seeding import SERVER, torch_seed
 
 COUNTS = np.array([[10, 10], [10, 10], [10, 10]])
@@ -172,6 +173,10 @@ class WithDead(LocalFleet):
     dead: frozenset[int] = frozenset()
     after = 0
 
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self.lost: list[Future] = []
+
     def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
         lost = {future.call for future in self.lost}
         if (device in self.dead and self._calls >= self.after) or any(
@@ -191,20 +196,25 @@ class WithDead(LocalFleet):
 def with_dead(config: RunConfig, dead: set[int], after: int) -> tuple[Any, WithDead]:
     server, fleet, _ = setting(config)
     other = WithDead(fleet._host)
-    other.dead, other.after, other.lost = frozenset(dead), after, []
+    other.dead, other.after = frozenset(dead), after
     return server, other
+
+
+def replanned(config: RunConfig, gone: list[int]) -> Placement:
+    """Client a's plan without some devices."""
+    return Scheduler(config, COUNTS[:2], described(config.model)).placements(1, gone)[0]
 
 
 def test_a_dead_devices_client_goes_on_with_its_others_from_the_last_commit() -> None:
     """Client a has four devices that could each hold everything, three of them in use; the second in its chain dies."""
     clients = [client("a", *[WHOLE] * 4), client("b", *[WHOLE] * 3)]
     config = configure(clients, iterations=3, strategy="sorted_single")
-    victim = Scheduler(config, COUNTS[:2], described(config.model)).placements(1, [])[0].stages[1][0]
+    victim = replanned(config, []).stages[1][0]
     server, fleet = with_dead(config, {victim}, after=20)
     state, reports = server.round(server.init(), fleet)
     assert [report.device for report in reports] == [0, 1]
-    ((round, _, number, lost, outcome),) = state.facts["events"]
-    assert (round, number, lost, outcome) == (1, 0, [victim], "replanned")
+    others = ", ".join(f"a/{k}" for k, _ in replanned(config, [victim]).stages)
+    assert state.events == (f"client a lost a/{victim} in batch 1: begins again on {others}",)
     assert all(np.isfinite(vector).all() for vector in state.arrays.values())
 
 
@@ -213,10 +223,12 @@ def test_a_client_whose_other_devices_have_no_room_sits_out_until_it_is_back() -
     server, fleet = with_dead(config, {1}, after=6)
     state, reports = server.round(server.init(), fleet)
     assert [report.device for report in reports] == [1]
-    assert [event[2:] for event in state.facts["events"]] == [[0, [1], "sits out"]]
+    assert state.events == ("client a lost a/1 in batch 1: sits out",)
+    state, reports = server.round(state, fleet)
+    assert ([report.device for report in reports], state.events) == ([1], ())
     fleet.dead = frozenset()
     state, reports = server.round(state, fleet)
-    assert [report.device for report in reports] == [0, 1]
+    assert ([report.device for report in reports], state.events) == ([0, 1], ("a/1 is back",))
 
 
 def test_the_slowest_client_is_left_out_if_asked() -> None:

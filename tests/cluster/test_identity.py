@@ -15,6 +15,7 @@ from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Fleet
 from rayfed.models.portions import described
 from rayfed.runtime.batch import Slot, run_batch
+from rayfed.runtime.hosts import Anywhere
 from rayfed.runtime.ray_fleet import RayFleet
 from rayfed.runtime.session import LocalSession, RaySession, class_totals
 from rayfed.runtime.trainer import Trainer
@@ -124,7 +125,7 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
     ray.get([host.use.remote(config) for host in hosts])
     assert np.isfinite(local.arrays["generator"]).all()
     for count in (1, 2, 3):
-        remote = train(config, federation, RayFleet(hosts[:count]))
+        remote = train(config, federation, RayFleet(Anywhere(hosts[:count])))
         assert_same_bits(local, remote)
         for device, state in local.devices.items():
             for name, values in ray.get(remote.devices[device]).items():

@@ -16,6 +16,7 @@ from rayfed.fleet.ledger import Call, Collect, Mark, Share, Work
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Missing, QuorumError
 from rayfed.runtime.batch import run_batch
+from rayfed.runtime.hosts import Anywhere
 from rayfed.runtime.ray_fleet import RayFleet
 
 
@@ -63,7 +64,7 @@ def make(cluster: None):
     def fleet(hosts: int, **options: Any) -> RayFleet:
         made.extend(CounterHost.options(**options).remote() for _ in range(hosts))
         ray.get([host.ready.remote() for host in made])
-        return RayFleet(made)
+        return RayFleet(Anywhere(made))
 
     yield fleet
     for host in made:

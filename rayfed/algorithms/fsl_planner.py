@@ -1,0 +1,126 @@
+"""FSL-GAN's chains: each client's devices in the order of their portions, begun each round and mended when one is lost.
+
+A block that moves to another device takes Adam's moments along, if its old device is there. So a plan that changes
+between rounds changes no weight. A device that is lost in the middle of a round takes what its client learnt in it
+along: the client begins again with the last commit's weights, on a new plan, or sits out until the device is back.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayfed.algorithms.common import Scheduler
+from rayfed.algorithms.fsl_device import Passed, Stage
+from rayfed.config import FslGan
+from rayfed.fleet.protocol import Fleet, Future, Handle, Missing
+from rayfed.scheduling.load import Load
+from rayfed.scheduling.scheduler import Placement
+
+PING_S = 30.0
+"""How long a device may take to say that it is there, where the method has no deadline."""
+Plan = list[list[Any]]
+"""JSON: [device, [its blocks]] in the order of the blocks."""
+Facts = dict[str, Any]
+"""JSON."""
+
+
+@dataclass
+class Chain:
+    """A client's devices in this round: (device, stage) in the order of the portions."""
+
+    client: int
+    load: Load
+    links: list[tuple[int, Stage]]
+    replies: list[list[Passed]] = field(default_factory=list)
+    """Per iteration, the first device's replies to the passes for G, one per micro-batch."""
+
+
+class Planner:
+    """One round's chains. From round to round it remembers each client's plan, and the devices that are gone."""
+
+    def __init__(
+        self, method: FslGan, scheduler: Scheduler, fleet: Fleet, round: int, weights: Sequence[Handle], facts: Facts
+    ) -> None:
+        """`weights`: the last commit's, a handle per block; `facts`: what the round before gave."""
+        self.method, self.scheduler, self.fleet = method, scheduler, fleet
+        self.round, self.weights = round, weights
+        self.held: dict[int, Plan] = {int(client): plan for client, plan in facts.get("held", {}).items()}
+        self.gone: set[int] = set(facts.get("gone", ()))
+        self.events: list[str] = []
+
+    def facts(self) -> Facts:
+        """What the next round must know, as JSON."""
+        return {"held": {str(client): plan for client, plan in self.held.items()}, "gone": sorted(self.gone)}
+
+    def begin(self) -> list[Chain]:
+        """The round's chains, each device holding its portion."""
+        back = self.gone - self._silent(sorted(self.gone))
+        self.gone -= back
+        self.events += [f"{self._names([device])} is back" for device in sorted(back)]
+        placements = self.scheduler.placements(self.round, sorted(self.gone))
+        for placement in placements:
+            if self.held.get(placement.client, _plan(placement)) != _plan(placement):
+                self.events.append(f"client {self._client(placement.client)} moves to {self._devices(placement)}")
+        return self._start(placements)
+
+    def mend(self, broken: Sequence[Chain], iteration: int) -> list[Chain]:
+        """Chains that begin again on the devices that still answer.
+
+        A client sits out if those have no room, or if all of its devices answer and it had no valid reply nonetheless.
+        """
+        lost = self._silent([device for chain in broken for device, _ in chain.links])
+        self.gone |= lost
+        hit = {chain.client: chain for chain in broken if any(device in lost for device, _ in chain.links)}
+        placements = [p for p in self.scheduler.placements(self.round, sorted(self.gone)) if p.client in hit]
+        outcomes = {p.client: f"begins again on {self._devices(p)}" for p in placements}
+        for chain in broken:
+            what = self._names(device for device, _ in chain.links if device in lost) or "no device but its reply"
+            outcome = outcomes.get(chain.client, "sits out")
+            self.events.append(f"client {self._client(chain.client)} lost {what} in batch {iteration + 1}: {outcome}")
+        again = self._start(placements)
+        for chain in again:
+            chain.replies = hit[chain.client].replies
+        return again
+
+    def _silent(self, devices: Sequence[int]) -> set[int]:
+        """Those of the devices that do not answer."""
+        if not devices:
+            return set()
+        pings = [self.fleet.submit(device, "ping") for device in devices]
+        answers = self.fleet.collect(pings, self.method.deadline_s or PING_S)
+        return {device for device, answer in zip(devices, answers, strict=True) if isinstance(answer, Missing)}
+
+    def _start(self, placements: Sequence[Placement]) -> list[Chain]:
+        """Have each device hold its portion; moments are handed over before anyone forgets them."""
+        moved = iter([self._moments(placement, *stage) for placement in placements for stage in placement.stages])
+        chains = []
+        for placement in placements:
+            (load,) = self.scheduler.loads([placement.client])
+            last, links = len(placement.stages) - 1, []
+            for index, (device, blocks) in enumerate(placement.stages):
+                stage = Stage(placement.client, blocks, first=index == 0, last=index == last)
+                self.fleet.submit(device, "hold", stage, *(self.weights[block] for block in blocks), *next(moved))
+                links.append((device, stage))
+            self.held[placement.client] = _plan(placement)
+            chains.append(Chain(placement.client, load, links))
+        return chains
+
+    def _moments(self, placement: Placement, device: int, blocks: Sequence[int]) -> list[Future]:
+        """The moments of a device's blocks from those who held them last, if they are there."""
+        owners = {owner for owner, held in self.held.get(placement.client, ()) if set(held) & set(blocks)}
+        there = sorted(owners - {device, *placement.absent, *self.gone})
+        return [self.fleet.submit(owner, "moments", blocks) for owner in there]
+
+    def _client(self, number: int) -> str:
+        return self.method.clients[number].name
+
+    def _names(self, devices: Iterable[int]) -> str:
+        names = self.method.device_names
+        return ", ".join(names[device] for device in devices)
+
+    def _devices(self, placement: Placement) -> str:
+        return self._names(device for device, _ in placement.stages)
+
+
+def _plan(placement: Placement) -> Plan:
+    return [[device, list(blocks)] for device, blocks in placement.stages]

@@ -1,0 +1,116 @@
+"""FSL-GAN's devices on hosts of their own: a device killed in the middle of a step, and where its hosts are."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from rayfed.algorithms import METHODS
+from rayfed.algorithms.fsl_device import Device, Passed, Stage, Step
+from rayfed.algorithms.site import Site
+from rayfed.config import RunConfig
+from rayfed.fleet.host import Host
+from rayfed.fleet.protocol import Future
+from rayfed.models.portions import described
+from rayfed.runtime.batch import Slot, run_batch
+from rayfed.runtime.hosts import Homes
+from rayfed.runtime.ray_fleet import RayFleet
+from rayfed.scheduling.scheduler import Scheduler
+from tests.algorithms.test_fsl_gan import COUNTS, HEAD, TAIL, WHOLE, WithDead, client, configure, setting
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 1, 28, 28), np.uint8)
+"""As in tests/algorithms/test_fsl_gan.py."""
+
+
+class Mortal(Device):
+    """Takes its host down the first time that its portion turns in the second iteration."""
+
+    mark: Path
+
+    def turn(self, stage: Stage, step: Step, *args: Any) -> Passed:
+        if step.iteration == 1 and stage.client == 0 and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().turn(stage, step, *args)
+
+
+class Dies(WithDead):
+    """The same on a LocalFleet."""
+
+    mortal = True
+
+    def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+        if self.mortal and method == "turn" and args[0].client == 0 and args[1].iteration == 1:
+            self.dead, self.mortal = frozenset([device]), False
+        return super().submit(device, method, *args, cost=cost)
+
+
+@ray.remote(num_cpus=0, max_restarts=2)
+class Home:
+    def __init__(self, config: RunConfig, mark: Path) -> None:
+        torch.set_num_threads(1)
+        Mortal.mark = mark
+        labels, parts = np.tile([0, 1], 20), np.split(np.arange(40), 2)
+        site = Site(config, 1, 2, IMAGES, labels, parts)
+        self.host = Host(lambda number, state: Mortal(number, site, state), site.gan.meter.take)
+
+    def run(self, slots: list[Slot], *values: Any) -> tuple[Any, ...]:
+        return run_batch(self.host, slots, values)
+
+
+@pytest.fixture
+def fleet(cluster: None, tmp_path: Path) -> Iterator[Any]:
+    """A fleet with a host for each device of client a; the other client's lives on the first."""
+    homes: list[Any] = []
+
+    def make(config: RunConfig) -> RayFleet:
+        homes.extend(Home.remote(config, tmp_path / "mark") for _ in range(config.nodes - 1))
+        return RayFleet(Homes(homes, [*range(config.nodes - 1), 0]))
+
+    yield make
+    for home in homes:
+        ray.kill(home)
+
+
+ROOM = [client("a", TAIL, HEAD, TAIL), client("b", WHOLE)]
+"""Client a's two larger devices can hold the last portion, any of its devices the others."""
+NO_ROOM = [client("a", HEAD, TAIL), client("b", WHOLE)]
+
+
+@pytest.mark.parametrize(
+    ("clients", "outcome"),
+    [(ROOM, "begins again on"), pytest.param(NO_ROOM, "sits out", marks=pytest.mark.slow)],
+)
+def test_a_device_killed_in_a_step_is_replanned_around_and_the_round_completes(
+    clients: list[dict[str, Any]], outcome: str, fleet: Any, one_thread: None
+) -> None:
+    """The weights are those of a LocalFleet in which the device answers nothing from the same call on."""
+    config = configure(clients, iterations=3, micro_batches=2)
+    scheduler = Scheduler(config, COUNTS[:2], described(config.model))
+    victim = scheduler.placements(1, [])[0].stages[-1][0]
+    server, ray_fleet = METHODS["fsl-gan"].server(Site(config, 1, 2), scheduler), fleet(config)
+    first, reports = server.round(server.init(), ray_fleet)
+    ray_fleet.settle()
+    (event,) = first.events
+    assert event.startswith(f"client a lost a/{victim} in batch 2: {outcome}")
+    assert [report.device for report in reports] == ([0, 1] if outcome.startswith("begins") else [1])
+    second, reports = server.round(first, ray_fleet)
+    ray_fleet.settle()
+    assert [report.device for report in reports] == [0, 1]
+    assert second.events[0] == f"a/{victim} is back"
+
+    local, _, _ = setting(config)
+    dies = Dies(setting(config)[1]._host)
+    state, _ = local.round(local.init(), dies)
+    assert state.events == first.events
+    dies.dead = frozenset()
+    again, _ = local.round(state, dies)
+    assert again.events == second.events
+    for name, vector in again.arrays.items():
+        assert vector.tobytes() == second.arrays[name].tobytes(), name

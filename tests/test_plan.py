@@ -13,7 +13,7 @@ from tests.test_cli import Outcome, rayfed
 PAPER = Path(__file__).parents[1] / "jobs" / "devices" / "paper.csv"
 STRATEGIES = ["random_single", "random_multiple", "sorted_single", "sorted_multiple", "optimal", "pipelined"]
 HEADER = "client,device,capacity,time_factor"
-COLUMNS = "client, device, capacity, time_factor, up_mbps, down_mbps"
+COLUMNS = "client, device, capacity, time_factor, up_mbps, down_mbps, ray_cpus, ray_gpus, ray_memory"
 GOOD = f"{HEADER}\nhome,phone,2000000,3\n"
 
 
@@ -48,11 +48,12 @@ def test_the_document(tmp_path):
 
 def test_yaml_says_what_csv_says(tmp_path):
     (tmp_path / "table.csv").write_text(
-        f"{HEADER},down_mbps,up_mbps\n 1 , a,1e6,2,,\n\n1,b,2000000,1.5,20,5.5\nhome,a,1100000,1,,4\n"
+        f"{HEADER},down_mbps,up_mbps,ray_cpus,ray_memory\n 1 , a,1e6,2,,,0.5,2e9\n\n1,b,2000000,1.5,20,5.5,,\n"
+        "home,a,1100000,1,,4,,\n"
     )
     clients = {
         1: [
-            {"device": "a", "capacity": 1_000_000, "time_factor": 2},
+            {"device": "a", "capacity": 1_000_000, "time_factor": 2, "ray_cpus": 0.5, "ray_memory": 2_000_000_000},
             {"device": "b", "capacity": 2e6, "time_factor": 1.5, "up_mbps": 5.5, "down_mbps": 20},
         ],
         "home": [{"device": "a", "capacity": 1_100_000, "time_factor": 1, "up_mbps": 4}],

@@ -18,6 +18,8 @@ from rayfed.scheduling.scheduler import Placement
 
 PING_S = 30.0
 """How long a device may take to say that it is there, where the method has no deadline."""
+BACK_S = 1.0
+"""How long a round's start waits for the answers of devices that were gone."""
 Plan = list[list[Any]]
 """JSON: [device, [its blocks]] in the order of the blocks."""
 Facts = dict[str, Any]
@@ -54,7 +56,7 @@ class Planner:
 
     def begin(self) -> list[Chain]:
         """The round's chains, each device holding its portion."""
-        back = self.gone - self._silent(sorted(self.gone))
+        back = self.gone - self._silent(sorted(self.gone), BACK_S)
         self.gone -= back
         self.events += [f"{self._names([device])} is back" for device in sorted(back)]
         placements = self.scheduler.placements(self.round, sorted(self.gone))
@@ -68,7 +70,8 @@ class Planner:
 
         A client sits out if those have no room, or if all of its devices answer and it had no valid reply nonetheless.
         """
-        lost = self._silent([device for chain in broken for device, _ in chain.links])
+        asked = [k for chain in broken for k in self._devices_of(chain.client) if k not in self.gone]
+        lost = self._silent(asked, self.method.deadline_s or PING_S)
         self.gone |= lost
         hit = {chain.client: chain for chain in broken if any(device in lost for device, _ in chain.links)}
         placements = [p for p in self.scheduler.placements(self.round, sorted(self.gone)) if p.client in hit]
@@ -82,12 +85,12 @@ class Planner:
             chain.replies = hit[chain.client].replies
         return again
 
-    def _silent(self, devices: Sequence[int]) -> set[int]:
-        """Those of the devices that do not answer."""
+    def _silent(self, devices: Sequence[int], seconds: float) -> set[int]:
+        """Those of the devices that do not answer in time."""
         if not devices:
             return set()
         pings = [self.fleet.submit(device, "ping") for device in devices]
-        answers = self.fleet.collect(pings, self.method.deadline_s or PING_S)
+        answers = self.fleet.collect(pings, seconds)
         return {device for device, answer in zip(devices, answers, strict=True) if isinstance(answer, Missing)}
 
     def _start(self, placements: Sequence[Placement]) -> list[Chain]:
@@ -110,6 +113,10 @@ class Planner:
         owners = {owner for owner, held in self.held.get(placement.client, ()) if set(held) & set(blocks)}
         there = sorted(owners - {device, *placement.absent, *self.gone})
         return [self.fleet.submit(owner, "moments", blocks) for owner in there]
+
+    def _devices_of(self, client: int) -> range:
+        start = sum(len(each.devices) for each in self.method.clients[:client])
+        return range(start, start + len(self.method.clients[client].devices))
 
     def _client(self, number: int) -> str:
         return self.method.clients[number].name

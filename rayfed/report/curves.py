@@ -11,6 +11,9 @@ from rayfed.report.pictures import figure_of, frame
 Curves = Mapping[str, tuple[Sequence[float], np.ndarray]]
 """label -> (x [n], y [n] or [seeds, n]): seeds are drawn as their mean and a band from the lowest to the highest."""
 
+DOTTED = 50
+"""Up to so many points are marked."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -32,7 +35,8 @@ def curves_figure(panels: Sequence[Panel], path: str | Path, columns: int = 2) -
         frame(ax, panel.title, panel.y, panel.x)
         for label, (x, values) in panel.curves.items():
             bands = np.atleast_2d(np.asarray(values, float))
-            (line,) = ax.plot(x, bands.mean(axis=0), label=label, linewidth=1.8, marker="o", markersize=3.5)
+            marker = "o" if len(x) <= DOTTED else ""
+            (line,) = ax.plot(x, bands.mean(axis=0), label=label, linewidth=1.8, marker=marker, markersize=3.5)
             if len(bands) > 1:
                 ax.fill_between(x, bands.min(axis=0), bands.max(axis=0), color=line.get_color(), alpha=0.18, lw=0)
         ax.legend(frameon=False)

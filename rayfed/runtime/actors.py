@@ -3,6 +3,7 @@
 Torch is imported inside them: the scheduler's process does without it.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ def start(actor: Any, role: Role, *args: Any, name: str | None = None) -> Any:
 def start_home(actor: Any, asked: Amounts, node: str, *args: Any) -> Any:
     """Start a DeviceHost for certain devices, on this node if it has room. What it was asked when it died is lost."""
     options = {"num_cpus": asked.get("CPU", 0), "num_gpus": asked.get("GPU", 0), "memory": asked.get("memory")}
-    near = NodeAffinitySchedulingStrategy(node, soft=True)
+    near = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
     return actor.options(**options, scheduling_strategy=near, max_task_retries=0).remote(*args)
 
 
@@ -130,6 +131,7 @@ class GeneratorServer:
         from rayfed.runtime.ray_fleet import RayFleet
         from rayfed.runtime.trainer import Trainer
 
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of lost calls: RayFleet tells of those
         processor = _processor()
         fleet = RayFleet(Homes(hosts, homes) if homes else Anywhere(hosts))
         registry = RemoteScheduler(scheduler)

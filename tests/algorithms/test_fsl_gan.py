@@ -10,14 +10,18 @@ from torch.nn import functional as F
 from rayfed.algorithms import METHODS, device_host
 from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig, parse
+from rayfed.config.simulation import Profile, Twin
+from rayfed.data.setup import prepare
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Future, Missing
 from rayfed.models import flat
 from rayfed.models.gan import seeded, to_images
 from rayfed.models.portions import blocks, described
+from rayfed.runtime.session import LocalSession
 from rayfed.scheduling.scheduler import Placement, Scheduler
 from rayfed.seeding import SERVER, torch_seed
+from rayfed.store import Commit
 
 COUNTS = np.array([[10, 10], [10, 10], [10, 10]])
 BATCH = 6
@@ -261,3 +265,23 @@ def test_what_cannot_be_is_one_line(changes: dict[str, Any], message: str) -> No
     with pytest.raises(UserError) as refused:
         parse(tree | changes)
     assert str(refused.value).startswith(message)
+
+
+def test_plans_that_follow_drifting_speeds_change_no_weight(one_thread: None) -> None:
+    """Each device can hold everything; who is fastest changes, and Adam's moments go where the blocks go."""
+    clients = [client("a", WHOLE, WHOLE, WHOLE), client("b", WHOLE, WHOLE)]
+    steady, drifting = (drift_run(clients, drift) for drift in (0.0, 1.0))
+    texts = [text for _, text in drifting.facts["events"]]
+    assert {"b/0 computes in 3.83 times its profile's seconds", "client b moves to b/1"} <= set(texts)
+    assert steady.facts["events"] == []
+    assert drifting.metrics["sim_total_seconds"] != steady.metrics["sim_total_seconds"]
+    for name, vector in steady.arrays.items():
+        np.testing.assert_array_equal(vector, drifting.arrays[name], err_msg=name)
+
+
+def drift_run(clients: list[dict[str, Any]], drift: float) -> Commit:
+    config = configure(clients, iterations=2)
+    config = config.model_copy(update={"twin": Twin(devices=[Profile(drift=drift)], network=config.twin.network)})
+    session = LocalSession(config, prepare(config, 28))
+    session.start(None)
+    return [session.round() for _ in range(5)][-1]

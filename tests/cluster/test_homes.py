@@ -1,7 +1,10 @@
 """FSL-GAN's devices on hosts of their own: a device killed in the middle of a step, and where its hosts are."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,12 +69,12 @@ class Home:
 
 @pytest.fixture
 def fleet(cluster: None, tmp_path: Path) -> Iterator[Any]:
-    """A fleet with a host for each device of client a; the other client's lives on the first."""
+    """A fleet with a host for each device of client a; the other client's lives beside one that is no victim."""
     homes: list[Any] = []
 
-    def make(config: RunConfig) -> RayFleet:
+    def make(config: RunConfig, victim: int) -> RayFleet:
         homes.extend(Home.remote(config, tmp_path / "mark") for _ in range(config.nodes - 1))
-        return RayFleet(Homes(homes, [*range(config.nodes - 1), 0]))
+        return RayFleet(Homes(homes, [*range(config.nodes - 1), 0 if victim else 1]))
 
     yield make
     for home in homes:
@@ -94,12 +97,13 @@ def test_a_device_killed_in_a_step_is_replanned_around_and_the_round_completes(
     config = configure(clients, iterations=3, micro_batches=2)
     scheduler = Scheduler(config, COUNTS[:2], described(config.model))
     victim = scheduler.placements(1, [])[0].stages[-1][0]
-    server, ray_fleet = METHODS["fsl-gan"].server(Site(config, 1, 2), scheduler), fleet(config)
+    server, ray_fleet = METHODS["fsl-gan"].server(Site(config, 1, 2), scheduler), fleet(config, victim)
     first, reports = server.round(server.init(), ray_fleet)
     ray_fleet.settle()
     (event,) = first.events
     assert event.startswith(f"client a lost a/{victim} in batch 2: {outcome}")
     assert [report.device for report in reports] == ([0, 1] if outcome.startswith("begins") else [1])
+    ray.get([home.__ray_ready__.remote() for home in ray_fleet._hosts._hosts])
     second, reports = server.round(first, ray_fleet)
     ray_fleet.settle()
     assert [report.device for report in reports] == [0, 1]
@@ -114,3 +118,23 @@ def test_a_device_killed_in_a_step_is_replanned_around_and_the_round_completes(
     assert again.events == second.events
     for name, vector in again.arrays.items():
         assert vector.tobytes() == second.arrays[name].tobytes(), name
+
+
+@pytest.mark.slow
+def test_a_clients_devices_share_a_node_with_their_own_annotations_and_a_lost_node_ends_no_run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = str(tmp_path_factory.mktemp("nodes"))
+    command = [sys.executable, "-m", "tests.cluster.two_nodes", folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"hosts"'))
+    found = json.loads(line)
+    (a, strong), (also_a, weak), (b, other_strong), (also_b, other_weak) = found["hosts"]
+    assert a == also_a != b == also_b
+    assert strong == other_strong == {"CPU": 1.0, "memory": 2e8}
+    assert weak == other_weak == {"CPU": 0.5}
+    assert found["participants"] == [[0, 1], [0], [0]]
+    ((round, text),) = found["events"]
+    assert round == 2
+    assert text.startswith("client b lost b/strong in batch ")
+    assert text.endswith(": sits out")

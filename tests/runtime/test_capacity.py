@@ -2,9 +2,9 @@
 
 import pytest
 
-from rayfed.config import Resources
+from rayfed.config import Resources, RunConfig, parse
 from rayfed.errors import CapacityError
-from rayfed.runtime.capacity import Ask, amounts, describe, hosts, place, plan, refuse
+from rayfed.runtime.capacity import Ask, amounts, describe, hosts, place, plan, plan_of, refuse
 
 GB = 10**9
 CPU_NODE = {"CPU": 4, "memory": 8 * GB, "node:10.0.0.1": 1.0, "object_store_memory": 2 * GB}
@@ -142,3 +142,47 @@ def test_what_can_never_fit_is_one_line_with_the_role_the_ask_and_what_there_is(
 def test_a_cluster_without_nodes_holds_nothing():
     with pytest.raises(CapacityError, match=r"^resources\.device_host: no room for 1 device_host at 1 CPU each"):
         refuse(plan(resources(), [], 4, True))
+
+
+def fsl(*clients: list[dict[str, float]], **roles: object) -> RunConfig:
+    """FSL-GAN with so many devices per client, each with its annotations."""
+    devices = [
+        [{"name": f"{k}", "capacity": 1e6, "time_factor": 1.0} | own for k, own in enumerate(client)]
+        for client in clients
+    ]
+    table = [{"name": f"{k}", "devices": each} for k, each in enumerate(devices)]
+    return parse(
+        {"method": {"name": "fsl-gan", "clients": table}, "devices": {"count": len(table)}, "resources": roles}
+    )
+
+
+def test_devices_with_hosts_of_their_own_ask_for_what_their_table_says():
+    """Client 0's strong device needs a GPU's half; two CPU nodes would hold the other client."""
+    config = fsl([{"ray_gpus": 0.5, "ray_memory": 1e9}, {}], [{"ray_cpus": 2}, {}], hosts=4)
+    capacity = plan_of(config, [GPU_NODE, GPU_NODE | {"GPU": 2}])
+    assert capacity.unplaced == ()
+    assert capacity.homes == (0, 1, 2, 3)
+    asked = [amounts for amounts, _ in capacity.hosts]
+    assert asked == [{"CPU": 1, "GPU": 0.5, "memory": 1e9}, {"CPU": 1}, {"CPU": 2}, {"CPU": 1}]
+    assert sorted(describe(ask) for ask in capacity.asks if ask.role == "device_host") == [
+        "1 device_host at 1 CPU, 0.5 GPU, 1 GB memory each",
+        "1 device_host at 2 CPU each",
+        "2 device_host at 1 CPU each",
+    ]
+
+
+def test_a_host_of_several_devices_asks_for_the_most_demanding_one():
+    config = fsl([{"ray_cpus": 0.5}, {"ray_cpus": 1}], [{"ray_memory": 1e9}, {}], hosts=1)
+    assert plan_of(config, [CPU_NODE]).hosts == (({"CPU": 1, "memory": 1e9}, 0),)
+
+
+def test_auto_gives_each_device_a_host_where_there_is_room():
+    config = fsl([{}, {}], [{}, {}, {}], device_host={"num_cpus": 0.5})
+    assert hosts(plan_of(config, [CPU_NODE])) == 5
+    assert hosts(plan_of(config, [{"CPU": 1}])) == 2
+
+
+def test_a_device_that_no_node_can_host_is_refused():
+    config = fsl([{"ray_gpus": 1}, {}], hosts=2)
+    with pytest.raises(CapacityError, match=r"^resources\.device_host: no room for 1 device_host at 1 CPU, 1 GPU each"):
+        refuse(plan_of(config, [CPU_NODE]))

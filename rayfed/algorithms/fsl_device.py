@@ -3,7 +3,7 @@
 A device keeps what went into its portion, not the graph, and computes the portion again when the gradient comes back.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,6 +34,11 @@ class Stage:
     first: bool
     last: bool
 
+    @property
+    def kind(self) -> Hashable:
+        """What of it decides a call's cost."""
+        return self.blocks, self.first, self.last
+
 
 @dataclass(frozen=True)
 class Step:
@@ -43,6 +48,11 @@ class Step:
     iteration: int
     micro: int
     for_generator: bool
+
+    @property
+    def kind(self) -> Hashable:
+        """What of it decides a call's cost."""
+        return self.micro, self.for_generator
 
 
 @dataclass(frozen=True)

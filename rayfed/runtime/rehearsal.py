@@ -45,9 +45,11 @@ class Understudy(Host):
 
 
 def _kind(arg: Any) -> Hashable:
-    """What of an argument decides a call's cost: a load, or an array's shape; round numbers do not."""
-    if isinstance(arg, Load):
+    """What of an argument decides a call's cost: a load, its own `kind`, an array's shape; round numbers do not."""
+    if isinstance(arg, Load | tuple):
         return arg
+    if hasattr(arg, "kind"):
+        return arg.kind
     data = getattr(arg, "data", None)
     return data.shape if isinstance(data, np.ndarray) else None
 

@@ -4,6 +4,7 @@ A device keeps what went into its portion, not the graph, and computes the porti
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -100,8 +101,9 @@ class Device:
         """Compute the stage on what came in, and keep that for the way back."""
         arrays = self._inputs(stage, step, load, *inputs)
         kept = {f"in.{step.micro}.{i}": array for i, array in enumerate(arrays)}
-        with torch.no_grad():
-            outputs = self._run(stage, self._portion(stage), step, load, self._tensors(arrays))
+        tensors = self._tensors(arrays)
+        with torch.no_grad(), self._measured("forward", stage, step, tensors):
+            outputs = self._run(stage, self._portion(stage), step, load, tensors)
         self.state = self.state | kept
         return Passed(self.number, tuple(map(to_array, outputs)))
 
@@ -110,24 +112,29 @@ class Device:
         portion, arrays = self._portion(stage), self._inputs(stage, step, load, *inputs)
         portion.freeze(step.for_generator)
         tensors = self._tensors(arrays, grad=step.for_generator or not stage.first)
-        scores = self._run(stage, portion, step, load, tensors)
         targets = [REAL] if step.for_generator else [REAL, FAKE]
         loss = torch.zeros((), device=self.site.gan.device)
-        for part, (score, target) in enumerate(zip(scores, targets, strict=True)):
-            share = len(score) / self._batch(step, load, part) / len(targets)
-            loss = loss + share * self.site.gan.loss(score, torch.full_like(score, target))
-        loss.backward()
+        with self._measured("turn", stage, step, tensors):
+            scores = self._run(stage, portion, step, load, tensors)
+            for part, (score, target) in enumerate(zip(scores, targets, strict=True)):
+                share = len(score) / self._batch(step, load, part) / len(targets)
+                loss = loss + share * self.site.gan.loss(score, torch.full_like(score, target))
+            loss.backward()
         return self._back(stage, step, portion, tensors, float(loss.detach()))
 
     def backward(self, stage: Stage, step: Step, load: Load, passed: Passed) -> Passed:
-        """Compute the stage again, now with its graph, and take the gradients through it."""
+        """Compute the stage again, now with its graph, and take the gradients through it.
+
+        Only the latter is measured: a real device keeps the graph of the way there.
+        """
         portion = self._portion(stage)
         portion.freeze(step.for_generator)
         parts = range(len(passed.arrays))
         arrays = [self.state[f"in.{step.micro}.{i}"] for i in parts]
         tensors = self._tensors(arrays, grad=step.for_generator or not stage.first)
         outputs = self._run(stage, portion, step, load, tensors)
-        torch.autograd.backward(outputs, self._tensors(passed.arrays))
+        with self._measured("backward", stage, step, tensors):
+            torch.autograd.backward(outputs, self._tensors(passed.arrays))
         return self._back(stage, step, portion, tensors, passed.loss)
 
     def give(self, stage: Stage) -> Packed:
@@ -166,6 +173,12 @@ class Device:
             batch = self._batch(step, load, part)
             outputs.append(portion.run(x, self._rows(step, batch), batch, self._seed(stage.client, step, part)))
         return outputs
+
+    def _measured(
+        self, method: str, stage: Stage, step: Step, tensors: Sequence[Tensor]
+    ) -> AbstractContextManager[None]:
+        """Count the operations of the block."""
+        return self.site.gan.meter.measure(method, stage.kind, step.for_generator, tuple(map(len, tensors)))
 
     def _batch(self, step: Step, load: Load, part: int) -> int:
         """The whole batch that a part's rows are of: real images come first, if they come at all."""

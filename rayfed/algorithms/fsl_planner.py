@@ -12,6 +12,7 @@ from typing import Any
 from rayfed.algorithms.common import Scheduler
 from rayfed.algorithms.fsl_device import Passed, Stage
 from rayfed.config import FslGan
+from rayfed.errors import CapacityError
 from rayfed.fleet.protocol import Fleet, Future, Handle, Missing
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import Placement
@@ -55,15 +56,30 @@ class Planner:
         return {"held": {str(client): plan for client, plan in self.held.items()}, "gone": sorted(self.gone)}
 
     def begin(self) -> list[Chain]:
-        """The round's chains, each device holding its portion."""
-        back = self.gone - self._silent(sorted(self.gone), BACK_S)
-        self.gone -= back
-        self.events += [f"{self._names([device])} is back" for device in sorted(back)]
-        placements = self.scheduler.placements(self.round, sorted(self.gone))
+        """The round's chains, each device holding its portion.
+
+        Raises CapacityError when so many devices are gone that no client can take part.
+        """
+        placements = self._welcome(BACK_S)
+        if self.gone and not placements:
+            placements = self._welcome(PING_S)
+        if self.gone and not placements:
+            raise CapacityError(
+                f"no client has the devices to go on: {self._names(sorted(self.gone))} are lost; see to their hosts, "
+                "then resume the run"
+            )
         for placement in placements:
             if self.held.get(placement.client, _plan(placement)) != _plan(placement):
                 self.events.append(f"client {self._client(placement.client)} moves to {self._devices(placement)}")
         return self._start(placements)
+
+    def _welcome(self, seconds: float) -> list[Placement]:
+        """Ask the devices that are gone, and plan with those that are back."""
+        back = self.gone - self._silent(sorted(self.gone), seconds)
+        self.gone -= back
+        if back:
+            self.events.append(f"{self._names(sorted(back))} {'is' if len(back) == 1 else 'are'} back")
+        return self.scheduler.placements(self.round, sorted(self.gone))
 
     def mend(self, broken: Sequence[Chain], iteration: int) -> list[Chain]:
         """Chains that begin again on the devices that still answer.

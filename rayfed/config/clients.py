@@ -14,7 +14,7 @@ class Device(Section):
     name: str
     capacity: Positive
     """Memory, in parameters (FSL-GAN's Client_Capacity)."""
-    time_factor: Positive
+    time_factor: Annotated[float, Field(gt=0, le=1e6)]
     """Multiplies the seconds of every computation: larger is slower."""
     up_mbps: Positive | None = None
     down_mbps: Positive | None = None

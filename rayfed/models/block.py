@@ -16,6 +16,8 @@ class Block:
     """Float32 values that the block hands on, and whose gradient it gets back."""
     flops_forward: int
     flops_backward: int
+    flops_input: int
+    """Of a backward pass that gives the gradient of the input alone."""
 
 
 def merge(blocks: Sequence[Block], ends: Sequence[int]) -> list[Block]:
@@ -36,4 +38,5 @@ def _joined(blocks: Sequence[Block]) -> Block:
         activation=blocks[-1].activation,
         flops_forward=sum(block.flops_forward for block in blocks),
         flops_backward=sum(block.flops_backward for block in blocks),
+        flops_input=sum(block.flops_input for block in blocks),
     )

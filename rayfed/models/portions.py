@@ -62,6 +62,10 @@ def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int])
             y = block(x)
         with FlopCounterMode(display=False) as backward:
             y.backward(torch.empty_like(y))
+        block.requires_grad_(False)
+        frozen = block(x.detach().requires_grad_())
+        with FlopCounterMode(display=False) as through:
+            frozen.backward(torch.empty_like(frozen))
         described.append(
             Block(
                 name=f"{number} {type(block[0]).__name__}",
@@ -69,6 +73,7 @@ def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int])
                 activation=y.numel(),
                 flops_forward=forward.get_total_flops(),
                 flops_backward=backward.get_total_flops(),
+                flops_input=through.get_total_flops(),
             )
         )
         x = y.detach().requires_grad_()

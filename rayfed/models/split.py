@@ -37,12 +37,11 @@ class Portion:
 
     def run(self, x: Tensor, rows: slice, batch: int, seed: Seed) -> Tensor:
         """The blocks on rows [b, ...] of a batch of `batch` samples."""
-        with self.gan.meter.measure("portion", self.numbers, len(x), torch.is_grad_enabled()):
-            for index, layer in self.layers:
-                if isinstance(layer, nn.Dropout | nn.Dropout2d):
-                    x = x * _mask(layer, x, rows, batch, seed(index))
-                else:
-                    x = layer(x)
+        for index, layer in self.layers:
+            if isinstance(layer, nn.Dropout | nn.Dropout2d):
+                x = x * _mask(layer, x, rows, batch, seed(index))
+            else:
+                x = layer(x)
         return x
 
     def freeze(self, frozen: bool) -> None:

@@ -21,11 +21,12 @@ from rayfed.models.networks import ARCHITECTURES
 from rayfed.report.devices import devices_csv, events_csv
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.runtime.cluster import connected
-from rayfed.runtime.driver import Driver, Listener, Stop
+from rayfed.runtime.driver import TOLD, Driver, Listener, Stop
 from rayfed.runtime.owner import is_alive, process_facts
-from rayfed.runtime.session import LocalSession, RaySession, Session
+from rayfed.runtime.session import LocalSession, RaySession, Session, blocks_of
 from rayfed.runtime.simulation import Simulation, check_memory
 from rayfed.scheduling.load import capabilities
+from rayfed.scheduling.scheduler import Scheduler
 from rayfed.store import Commit, Status, Store
 from rayfed.tracking import NoTracker, Tracker, mask
 
@@ -135,6 +136,7 @@ def prepared(config: RunConfig, listener: Listener) -> Federation:
     Simulation(config)  # refuses a network that lacks a route
     federation = prepare(config, ARCHITECTURES[config.model.name].side)
     _check_memory(config, federation)
+    _check_clients(config, federation, listener)
     if config.evaluation.every and (notice := evaluator.check(config.evaluation)):
         listener.notice(notice)
     small = small_devices(federation, config.method.batch)
@@ -158,6 +160,20 @@ def _check_memory(config: RunConfig, federation: Federation) -> None:
     values = {name: sum(sizes) for name, sizes in gan.sizes.items()}
     trained = sum(values[name] for name in method.trains)
     check_memory(config, trained, sum(values.values()) - trained if config.method.name == "ren" else 0)
+
+
+def _check_clients(config: RunConfig, federation: Federation, listener: Listener) -> None:
+    """Tell of FSL-GAN's clients that can take no part; raise UserError when that is all of them."""
+    if not isinstance(config.method, FslGan):
+        return
+    misfits = Scheduler(config, federation.counts, blocks_of(config, federation)).misfits()
+    told = [f"client {name}: {reason}" for name, reason in misfits.items()]
+    if len(told) == config.devices.count:
+        raise UserError(f"method.table: no client fits; {told[0]}")
+    for text in told[:TOLD]:
+        listener.notice(f"takes no part: {text}")
+    if len(told) > TOLD:
+        listener.notice(f"take no part: {len(told) - TOLD} more clients; see rayfed plan")
 
 
 @contextmanager

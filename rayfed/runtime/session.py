@@ -129,7 +129,6 @@ class RaySession:
 
     def _start_hosts(self, *args: Any) -> list[Any]:
         host, role = actors.DeviceHost, self._config.resources.device_host
-        host, role = actors.DeviceHost, self._config.resources.device_host
         if not self.capacity.homes:
             return [actors.start(host, role, *args) for _ in range(capacity.hosts(self.capacity))]
         return [actors.start_home(host, asked, self._nodes[node], *args) for asked, node in self.capacity.hosts]

@@ -10,7 +10,7 @@ single client", is what is counted here. Where the client's images lie costs not
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -57,6 +57,22 @@ def workload(portions: Sequence[Block], images: int, flops_per_s: float) -> Work
         parameters=tuple(portion.parameters for portion in portions),
         compute_s=tuple(images * (p.flops_forward + p.flops_backward) / flops_per_s for p in portions),
         nbytes=tuple(4 * images * portion.activation for portion in portions),
+    )
+
+
+def iteration(portions: Sequence[Block], batch: int, flops_per_s: float, hop_s: float) -> Workload:
+    """All that a client does in an iteration: D's step on `batch` real images and as many fakes, then the pass for G.
+
+    The latter takes the fakes forward once more and gradients of inputs alone back, so each boundary between devices is
+    crossed twice more, with half the bytes.
+    """
+    step = workload(portions, 2 * batch, flops_per_s)
+    through = (batch * (p.flops_forward + p.flops_input) / flops_per_s for p in portions)
+    return replace(
+        step,
+        compute_s=tuple(d + g for d, g in zip(step.compute_s, through, strict=True)),
+        nbytes=tuple(nbytes * 3 // 2 for nbytes in step.nbytes),
+        hop_s=2 * hop_s,
     )
 
 

@@ -149,7 +149,8 @@ def test_a_bad_csv_is_one_line(tmp_path, table, message, flag):
             "clients: {home: [{device: tv, capacity: many, time_factor: 1}]}",
             ", client home, row 1 (device tv): capacity = 'many': must be a valid number",
         ),
-        ("clients: [", ": not valid YAML: "),
+        ("clients:\n  home: [", ", line 2: not valid YAML: expected the node content, but found '<stream end>'"),
+        ("clients:\n  home: []\n  home: []", ", line 3: not valid YAML: 'home' is there twice"),
     ],
 )
 def test_a_bad_yaml_is_one_line(tmp_path, table, message):
@@ -178,6 +179,16 @@ def test_what_cannot_be_is_one_line(tmp_path, arguments, message):
     (tmp_path / "good.csv").write_text(GOOD)
     (tmp_path / "small.csv").write_text(f"{HEADER}\nhome,phone,10,999\n")
     assert rayfed(tmp_path, "plan", *arguments.split()) == Outcome(2, "", f"rayfed: {message}\n")
+
+
+@pytest.mark.parametrize("where", ["", "--local"])
+def test_a_run_in_which_no_client_fits_is_refused(tmp_path, where):
+    (tmp_path / "small.csv").write_text(f"{HEADER}\nhome,phone,10,999\nhut,tv,20,1\n")
+    settings = "method.table=small.csv devices.count=2 data.name=fashion-mnist-6k evaluation.every=0"
+    outcome = rayfed(tmp_path, "run", str(PAPER.parents[1] / "fsl-gan.yaml"), *settings.split(), *where.split())
+    message = "client home: none of its devices can hold a portion: the smallest has 1,664 parameters"
+    assert outcome == Outcome(2, "", f"rayfed: method.table: no client fits; {message}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["small.csv"]
 
 
 @pytest.mark.parametrize("arguments", ["", "t.csv --model resnet", "t.csv --portions halves", "t.csv --batch 0"])

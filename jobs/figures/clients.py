@@ -62,7 +62,6 @@ def main(folder: str = "docs/figures", epochs: str = "20", strategy: str = "sort
                 f"G's loss, last {quarter} epochs": float(last.mean()),
                 "its spread": float(last.std(axis=1).mean()),
                 "D's loss": float(late.mean()),
-                "simulated s per epoch": runs[0][-1]["sim_seconds"],
             }
         )
         print(table[-1], flush=True)

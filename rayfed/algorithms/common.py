@@ -10,8 +10,9 @@ from rayfed.algorithms.site import Site
 from rayfed.config import DistributedTraining
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.protocol import Fleet, Future, Missing, QuorumError
+from rayfed.scheduling.clients import Placement
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import Placement, SamplerState
+from rayfed.scheduling.scheduler import SamplerState
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Scheduler(Protocol):
     def loads(self, group: list[int]) -> list[Load]: ...
     def class_counts(self) -> np.ndarray: ...
     def placements(self, round: int, gone: list[int]) -> list[Placement]: ...
+    def misfits(self, gone: list[int]) -> dict[str, str]: ...
     def assume(self, slowness: dict[int, float]) -> None: ...
 
 

@@ -14,8 +14,8 @@ from rayfed.algorithms.fsl_device import Passed, Stage
 from rayfed.config import FslGan
 from rayfed.errors import CapacityError
 from rayfed.fleet.protocol import Fleet, Future, Handle, Missing
+from rayfed.scheduling.clients import Placement
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import Placement
 
 PING_S = 30.0
 """How long a device may take to say that it is there, where the method has no deadline."""
@@ -58,28 +58,31 @@ class Planner:
     def begin(self) -> list[Chain]:
         """The round's chains, each device holding its portion.
 
-        Raises CapacityError when so many devices are gone that no client can take part.
+        Raises CapacityError when so many devices are gone that no client can ever take part.
         """
-        placements = self._welcome(BACK_S)
-        if self.gone and not placements:
-            placements = self._welcome(PING_S)
-        if self.gone and not placements:
+        self._welcome(BACK_S)
+        if self._nobody_left():
+            self._welcome(PING_S)
+        if self._nobody_left():
             raise CapacityError(
                 f"no client has the devices to go on: {self._names(sorted(self.gone))} are lost; see to their hosts, "
                 "then resume the run"
             )
+        placements = self.scheduler.placements(self.round, sorted(self.gone))
         for placement in placements:
             if self.held.get(placement.client, _plan(placement)) != _plan(placement):
                 self.events.append(f"client {self._client(placement.client)} moves to {self._devices(placement)}")
         return self._start(placements)
 
-    def _welcome(self, seconds: float) -> list[Placement]:
-        """Ask the devices that are gone, and plan with those that are back."""
+    def _welcome(self, seconds: float) -> None:
+        """Ask the devices that are gone whether they are back."""
         back = self.gone - self._silent(sorted(self.gone), seconds)
         self.gone -= back
         if back:
             self.events.append(f"{self._names(sorted(back))} {'is' if len(back) == 1 else 'are'} back")
-        return self.scheduler.placements(self.round, sorted(self.gone))
+
+    def _nobody_left(self) -> bool:
+        return bool(self.gone) and len(self.scheduler.misfits(sorted(self.gone))) == len(self.method.clients)
 
     def mend(self, broken: Sequence[Chain], iteration: int) -> list[Chain]:
         """Chains that begin again on the devices that still answer.

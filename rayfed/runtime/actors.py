@@ -15,8 +15,9 @@ from rayfed.config import Role, RunConfig
 from rayfed.models.block import Block
 from rayfed.runtime.batch import Slot, run_batch
 from rayfed.runtime.capacity import Amounts
+from rayfed.scheduling.clients import Placement
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import Placement, SamplerState
+from rayfed.scheduling.scheduler import SamplerState
 from rayfed.scheduling.scheduler import Scheduler as Registry
 
 Totals = tuple[np.ndarray, np.ndarray]
@@ -105,6 +106,9 @@ class RemoteScheduler:
 
     def placements(self, round: int, gone: list[int]) -> list[Placement]:
         return ray.get(self.actor.call.remote("placements", round, gone))
+
+    def misfits(self, gone: list[int]) -> dict[str, str]:
+        return ray.get(self.actor.call.remote("misfits", gone))
 
     def assume(self, slowness: dict[int, float]) -> None:
         ray.get(self.actor.call.remote("assume", slowness))

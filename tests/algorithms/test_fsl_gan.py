@@ -13,6 +13,7 @@ from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig, parse
 from rayfed.config.simulation import Profile, Twin
 from rayfed.data.setup import prepare
+from rayfed.errors import CapacityError
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Future, Missing
@@ -20,7 +21,8 @@ from rayfed.models import flat
 from rayfed.models.gan import seeded, to_images
 from rayfed.models.portions import blocks, described
 from rayfed.runtime.session import LocalSession
-from rayfed.scheduling.scheduler import Placement, Scheduler
+from rayfed.scheduling.clients import Placement
+from rayfed.scheduling.scheduler import Scheduler
 from rayfed.seeding import SERVER, torch_seed
 from rayfed.store import Commit
 
@@ -234,6 +236,35 @@ def test_a_client_whose_other_devices_have_no_room_sits_out_until_it_is_back() -
     fleet.dead = frozenset()
     state, reports = server.round(state, fleet)
     assert ([report.device for report in reports], state.events) == ([0, 1], ("a/1 is back",))
+
+
+def test_where_the_strategy_has_no_room_for_a_client_that_lost_a_device_optimal_has() -> None:
+    """One portion per device takes three devices, of which one dies; the other two can hold it all, or one of them."""
+    config = configure([client("a", WHOLE, WHOLE, WHOLE)], strategy="sorted_single")
+    _, _, (victim, _) = replanned(config, []).stages
+    server, fleet = with_dead(config, {victim}, after=0)
+    state, reports = server.round(server.init(), fleet)
+    first, *_ = (device for device in range(3) if device != victim)
+    assert state.events == (f"client a lost a/{victim} in batch 1: begins again on a/{first}",)
+    assert len(reports) == 1
+
+
+def test_a_client_without_room_for_the_strategy_takes_no_part_with_fewer_devices_either() -> None:
+    config = configure([client("a", WHOLE, WHOLE), client("b", WHOLE, WHOLE, WHOLE)], strategy="sorted_single")
+    scheduler = Scheduler(config, COUNTS[:2], described(config.model))
+    assert scheduler.misfits() == {"a": "too few devices for sorted_single, though not for optimal"}
+    assert [placement.client for placement in scheduler.placements(1, [0])] == [1]
+
+
+def test_when_every_client_has_lost_what_it_needs_the_run_ends() -> None:
+    config = configure([client("a", HEAD, TAIL), client("b", WHOLE)], iterations=2)
+    server, fleet = with_dead(config, {1, 2}, after=6)
+    state, reports = server.round(server.init(), fleet)
+    assert reports == []
+    with pytest.raises(CapacityError, match=r"^no client has .* to go on: a/1, b/0 are lost; see to"):
+        server.round(state, fleet)
+    fleet.dead = frozenset([1])
+    assert [report.device for report in server.round(state, fleet)[1]] == [1]
 
 
 def test_the_slowest_client_is_left_out_if_asked() -> None:

@@ -17,7 +17,7 @@ demo: install
 	$(VENV)/bin/rayfed run jobs/demo.yaml
 
 test: install
-	$(VENV)/bin/python -m pytest -m "not slow" --durations=10
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: install
 	$(VENV)/bin/python -m pytest -m slow

@@ -5,9 +5,10 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -24,10 +25,19 @@ PREFIX = "rayfed-ray-"
 
 @contextmanager
 def connected(config: Ray) -> Iterator[None]:
-    """Ray for the length of a run; one that is up already in this process is used and left alone."""
+    """Ray for the length of a run; one that is up already in this process is used and left alone.
+
+    What Ray prints, of workers that died for instance, goes to stderr: stdout is for results.
+    """
     if ray.is_initialized():
         yield
         return
+    with redirect_stdout(sys.stderr), _started(config):
+        yield
+
+
+@contextmanager
+def _started(config: Ray) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     folder = None if address else _new_folder()
     try:

@@ -57,7 +57,8 @@ class Trainer:
         self.simulation.restore(commit.facts["twin"])
         self.slowness = {int(device): factor for device, factor in commit.facts["slowness"].items()}
         self.events = [(round, text) for round, text in commit.facts["events"]]
-        self.scheduler.assume(self.slowness)
+        if self.slowness:
+            self.scheduler.assume(self.slowness)
         self.fleet.restore(commit.devices)
         return replace(commit, devices={})
 

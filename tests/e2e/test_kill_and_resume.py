@@ -1,5 +1,6 @@
 """Whatever is killed, and whenever: the final weights are those of the run that nobody disturbed."""
 
+import json
 import os
 import random
 import signal
@@ -24,12 +25,12 @@ from tests.e2e.commands import (
     wait_until,
 )
 
-ROUNDS = 13
+ROUNDS = 15
 CONFIG: dict[str, Any] = {
     "seed": 3,
     "rounds": ROUNDS,
     "wire": "float32",
-    "method": {"name": "fegan", "fraction": 0.5, "iterations": 20, "batch": 8, "moments": "keep"},
+    "method": {"name": "fegan", "fraction": 0.5, "iterations": 8, "batch": 8, "moments": "keep"},
     "devices": {"count": 8},
     "data": {"partition": "dirichlet"},
     "model": {"name": "dcgan28", "width": 4},
@@ -129,7 +130,7 @@ def test_ctrl_c_ends_the_round_and_says_how_to_go_on(tmp_path, undisturbed, scra
 
 def test_a_killed_device_host_is_replaced_and_its_work_done_again(tmp_path, undisturbed):
     store = prepare(tmp_path)
-    with running(tmp_path, "run", "config.yaml") as process:
+    with running(tmp_path, "run", "config.yaml", "--json") as process:
         seconds = wait_for_rounds(process, tmp_path, store, 2)
         time.sleep(seconds / 2)
         hosts = device_hosts(process)
@@ -138,6 +139,7 @@ def test_a_killed_device_host_is_replaced_and_its_work_done_again(tmp_path, undi
             lambda: {host.pid for host in device_hosts(process)} > {host.pid for host in hosts[1:]}, process, tmp_path
         )
         assert process.wait(120) == 0, (tmp_path / "err.txt").read_text()
+    assert json.loads((tmp_path / "out.txt").read_text())["status"] == "finished"
     found = whole(store)
     assert {metrics["dropped"] for _, metrics, _ in found[1][1:]} == {0}
     assert_same(found, undisturbed)

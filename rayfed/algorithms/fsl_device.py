@@ -3,72 +3,23 @@
 A device keeps what went into its portion, not the graph, and computes the portion again when the gradient comes back.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rayfed.algorithms.fsl_messages import Passed, Stage, Step, block_codec, micro_batches, micro_rows
 from rayfed.algorithms.site import Site
-from rayfed.config import FslGan
-from rayfed.fleet.codec import Codec, Packed
+from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays
-from rayfed.models import flat
 from rayfed.models.gan import to_images
-from rayfed.models.portions import blocks
 from rayfed.models.split import MOMENTS, Portion, to_array, to_tensor
 from rayfed.scheduling.load import Load
 from rayfed.seeding import torch_seed
 
 REAL, FAKE = 1.0, 0.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One device's place in its client's chain."""
-
-    client: int
-    blocks: tuple[int, ...]
-    first: bool
-    last: bool
-
-    @property
-    def kind(self) -> Hashable:
-        """What of it decides a call's cost."""
-        return self.blocks, self.first, self.last
-
-
-@dataclass(frozen=True)
-class Step:
-    """Which pass a call belongs to: micro-batch `micro` of an iteration, training D, or for G."""
-
-    round: int
-    iteration: int
-    micro: int
-    for_generator: bool
-
-    @property
-    def kind(self) -> Hashable:
-        """What of it decides a call's cost."""
-        return self.micro, self.for_generator
-
-
-@dataclass(frozen=True)
-class Passed:
-    """What a device hands on: activations or gradients [b, ...] (of real images and fakes, or of fakes alone).
-
-    The first device's last word goes to the server: dL/dx of the fakes, and the mean losses of G and D.
-    """
-
-    device: int
-    arrays: tuple[np.ndarray, ...] = ()
-    loss: float = 0.0
-    """The mean loss of this pass, G's or D's, on its way to the first device."""
-    gradient: Packed | None = None
-    loss_d: float = 0.0
 
 
 class Device:
@@ -214,23 +165,5 @@ class Device:
         return Passed(self.number, loss=loss, gradient=packed, loss_d=float(self.state[f"loss_d.{step.micro}"]))
 
 
-def block_codec(site: Site, numbers: Sequence[int]) -> Codec:
-    """The wire's layout of some blocks."""
-    every = blocks(site.gan.discriminator)
-    return Codec(site.config.wire, {f"block{number}": flat.sizes(every[number]) for number in numbers})
-
-
 def _moment_keys(numbers: Sequence[int]) -> list[str]:
     return [f"block{number}.{key}" for number in numbers for key in MOMENTS]
-
-
-def micro_batches(site: Site) -> int:
-    """How many micro-batches a batch passes as."""
-    assert isinstance(site.config.method, FslGan)
-    return site.config.method.micro_batches
-
-
-def micro_rows(batch: int, count: int) -> list[slice]:
-    """`batch` rows in `count` consecutive, nearly equal parts."""
-    ends = [batch * i // count for i in range(count + 1)]
-    return [slice(start, end) for start, end in pairwise(ends)]

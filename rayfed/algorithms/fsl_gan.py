@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from rayfed.algorithms.common import Report, Scheduler, State, is_valid
-from rayfed.algorithms.fsl_device import Passed, Step, block_codec, micro_batches, micro_rows
+from rayfed.algorithms.fsl_messages import Passed, Step, block_codec, micro_batches, micro_rows
 from rayfed.algorithms.fsl_planner import Chain, Planner
 from rayfed.algorithms.site import Site
 from rayfed.config import FslGan

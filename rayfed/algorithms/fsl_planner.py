@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rayfed.algorithms.common import Scheduler
-from rayfed.algorithms.fsl_device import Passed, Stage
+from rayfed.algorithms.fsl_messages import Passed, Stage
 from rayfed.config import FslGan
 from rayfed.errors import CapacityError
 from rayfed.fleet.protocol import Fleet, Future, Handle, Missing

@@ -15,7 +15,8 @@ import ray
 import torch
 
 from rayfed.algorithms import METHODS
-from rayfed.algorithms.fsl_device import Device, Passed, Stage, Step
+from rayfed.algorithms.fsl_device import Device
+from rayfed.algorithms.fsl_messages import Passed, Stage, Step
 from rayfed.algorithms.site import Site
 from rayfed.config import RunConfig
 from rayfed.fleet.host import Host

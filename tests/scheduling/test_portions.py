@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, permutations
 from math import inf
 from pathlib import Path
@@ -89,10 +90,10 @@ def test_the_exact_plans_are_the_best_of_all() -> None:
     rng = np.random.default_rng(0)
     for _ in range(400):
         it = random_client(rng, int(rng.integers(1, 7)))
-        check_exact(it, random_workload(rng, int(rng.integers(1, 5))))
+        assert_exact(it, random_workload(rng, int(rng.integers(1, 5))))
 
 
-def check_exact(it: Client, work: Workload) -> None:
+def assert_exact(it: Client, work: Workload) -> None:
     every = [stages for a in placements(work.portions, len(it.devices)) if (stages := stage_seconds(it, work, a))]
     (fastest,), (flowing,) = optimal([it], work), pipelined([it], work)
     if not every:
@@ -110,20 +111,19 @@ def check_exact(it: Client, work: Workload) -> None:
         assert stages == pytest.approx([stage.seconds for stage in plan.stages])
 
 
-def test_exact_plans_are_never_slower_than_the_heuristics() -> None:
-    """10,000 random clients, and none without a plan where a heuristic has one."""
-    rng, wins = np.random.default_rng(0), 0
-    for portions in range(1, 11):
-        work = random_workload(rng, portions)
-        clients = [random_client(rng, 5) for _ in range(1_000)]
-        for it, best, flowing in zip(clients, optimal(clients, work), pipelined(clients, work), strict=True):
-            for plan in filter(None, heuristics(it, work, rng).values()):
-                assert best is not None
-                assert flowing is not None
-                assert best.step_seconds <= plan.step_seconds * (1 + 1e-12)
-                assert flowing.bottleneck_seconds <= plan.bottleneck_seconds * (1 + 1e-12)
-                wins += best.step_seconds < plan.step_seconds * 0.99
-    assert wins > 5_000
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 10), st.sampled_from([0.0, 0.05, 3.0]))
+def test_exact_plans_are_never_slower_than_the_heuristics(seed: int, devices: int, portions: int, hop: float) -> None:
+    """10,000 random clients, 100 at a time, and none without a plan where a heuristic has one."""
+    rng = np.random.default_rng(seed)
+    work = replace(random_workload(rng, portions), hop_s=hop)
+    clients = [random_client(rng, devices) for _ in range(100)]
+    for it, best, flowing in zip(clients, optimal(clients, work), pipelined(clients, work), strict=True):
+        for plan in filter(None, heuristics(it, work, rng).values()):
+            assert best is not None
+            assert flowing is not None
+            assert best.step_seconds <= plan.step_seconds * (1 + 1e-12)
+            assert flowing.bottleneck_seconds <= plan.bottleneck_seconds * (1 + 1e-12)
 
 
 @settings(deadline=None, max_examples=200)
@@ -132,8 +132,7 @@ def test_every_plan_is_one_run_per_device_within_its_capacity(
     seed: int, devices: int, portions: int, hop: float
 ) -> None:
     rng = np.random.default_rng(seed)
-    it, work = random_client(rng, devices), random_workload(rng, portions)
-    work = Workload(work.names, work.parameters, work.compute_s, work.nbytes, hop)
+    it, work = random_client(rng, devices), replace(random_workload(rng, portions), hop_s=hop)
     found = [*heuristics(it, work, rng).values(), *optimal([it], work), *pipelined([it], work)]
     for plan in filter(None, found):
         assert [p for stage in plan.stages for p in stage.portions] == list(range(portions))

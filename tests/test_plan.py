@@ -149,6 +149,15 @@ def test_a_bad_csv_is_one_line(tmp_path, table, message, flag):
             "clients: {home: [{device: tv, capacity: many, time_factor: 1}]}",
             ", client home, row 1 (device tv): capacity = 'many': must be a valid number",
         ),
+        ("clients: {no: [{device: tv, capacity: 1, time_factor: 1}]}", ": clients: False is not a name; put it into "),
+        (
+            "clients: {home: [{device: 1.50, capacity: 1, time_factor: 1}]}",
+            ", client home, row 1: device: 1.5 is not a name; put it into quotes",
+        ),
+        (
+            "clients: {home: [{device: tv, name: tv, capacity: 1, time_factor: 1}]}",
+            ", client home, row 1: name: unknown key; did you mean device?",
+        ),
         ("clients:\n  home: [", ", line 2: not valid YAML: expected the node content, but found '<stream end>'"),
         ("clients:\n  home: []\n  home: []", ", line 3: not valid YAML: 'home' is there twice"),
     ],
@@ -179,6 +188,15 @@ def test_what_cannot_be_is_one_line(tmp_path, arguments, message):
     (tmp_path / "good.csv").write_text(GOOD)
     (tmp_path / "small.csv").write_text(f"{HEADER}\nhome,phone,10,999\n")
     assert rayfed(tmp_path, "plan", *arguments.split()) == Outcome(2, "", f"rayfed: {message}\n")
+
+
+@pytest.mark.parametrize("network", ["{kind: wired, peers: false}", "{kind: cell}"])
+def test_a_run_on_a_network_without_a_way_between_devices_is_refused(tmp_path, network):
+    settings = ["data.name=fashion-mnist-6k", f"twin.network={network}"]
+    outcome = rayfed(tmp_path, "run", str(PAPER.parents[1] / "fsl-gan.yaml"), "--local", *settings)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "no route between devices, and this method sends from device to device; use 'lan'" in outcome.err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("where", ["", "--local"])

@@ -11,6 +11,7 @@ one before it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from rayfed.algorithms.fsl_planner import Chain, Planner
 from rayfed.algorithms.site import Site
 from rayfed.config import FslGan
 from rayfed.fleet.codec import Packed
-from rayfed.fleet.protocol import Fleet, Future, Handle
+from rayfed.fleet.protocol import Fleet, Future, Handle, Missing
 from rayfed.models import flat
 from rayfed.models.gan import seeded
 from rayfed.models.portions import blocks
@@ -58,9 +59,11 @@ class Server:
         chains = planner.begin()
         for iteration in range(self.method.iterations):
             chains = self._iterate(fleet, planner, chains, round, iteration)
-        discriminator, chains = self._average(fleet, state.arrays[D], chains)
+        discriminator, whole = self._average(fleet, state.arrays[D], chains)
+        if missed := [chain for chain in chains if chain not in whole]:
+            planner.miss(missed)
         arrays = gan.models([G]) | gan.moments([G]) | {D: discriminator}
-        reports = [self._report(chain) for chain in chains]
+        reports = [self._report(chain) for chain in whole]
         return State(round, arrays, planner.facts(), tuple(planner.events)), reports
 
     def _share_blocks(self, fleet: Fleet, discriminator: np.ndarray) -> list[Handle]:
@@ -106,6 +109,7 @@ class Server:
                 chain.replies.append(mine)
                 whole.append(chain)
             else:
+                chain.fault = _fault(mine)
                 broken.append(chain)
         return whole, broken
 
@@ -155,6 +159,8 @@ class Server:
             if all(isinstance(packed, Packed) and is_valid(packed, codec) for codec, packed in portions):
                 whole.append(chain)
                 vectors.append(np.concatenate([codec.values(packed) for codec, packed in portions]))
+            else:
+                chain.fault = _fault([packed for _, packed in portions])
         if not whole:
             return before, []
         samples = self.samples[[chain.client for chain in whole]].astype(np.float32)
@@ -174,3 +180,11 @@ class Server:
         losses = np.array([[reply.loss, reply.loss_d] for replies in chain.replies for reply in replies])
         loss_g, loss_d = losses.sum(axis=0) / max(1, len(chain.replies))
         return Report(chain.client, chain.load.batch * len(chain.replies), float(loss_g), float(loss_d))
+
+
+def _fault(replies: Sequence[Any]) -> str:
+    """What is wrong with replies that are not all there and valid."""
+    reasons = {reply.reason for reply in replies if isinstance(reply, Missing)}
+    if "late" in reasons:
+        return "missed method.deadline_s"
+    return "lost a reply" if reasons else "sent values that are not finite"

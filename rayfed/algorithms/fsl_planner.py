@@ -5,7 +5,7 @@ between rounds changes no weight. A device that is lost in the middle of a round
 along: the client begins again with the last commit's weights, on a new plan, or sits out until the device is back.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ Facts = dict[str, Any]
 """JSON."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Chain:
     """A client's devices in this round: (device, stage) in the order of the portions."""
 
@@ -36,6 +36,8 @@ class Chain:
     links: list[tuple[int, Stage]]
     replies: list[list[Passed]] = field(default_factory=list)
     """Per iteration, the first device's replies to the passes for G, one per micro-batch."""
+    fault: str = ""
+    """What was wrong with the replies of a chain whose devices all answer."""
 
 
 class Planner:
@@ -49,11 +51,13 @@ class Planner:
         self.round, self.weights = round, weights
         self.held: dict[int, Plan] = {int(client): plan for client, plan in facts.get("held", {}).items()}
         self.gone: set[int] = set(facts.get("gone", ()))
+        self.dropped: int | None = facts.get("dropped")
         self.events: list[str] = []
 
     def facts(self) -> Facts:
         """What the next round must know, as JSON."""
-        return {"held": {str(client): plan for client, plan in self.held.items()}, "gone": sorted(self.gone)}
+        held = {str(client): plan for client, plan in self.held.items()}
+        return {"held": held, "gone": sorted(self.gone), "dropped": self.dropped}
 
     def begin(self) -> list[Chain]:
         """The round's chains, each device holding its portion.
@@ -68,11 +72,22 @@ class Planner:
                 f"no client has the devices to go on: {self._names(sorted(self.gone))} are lost; see to their hosts, "
                 "then resume the run"
             )
-        placements = self.scheduler.placements(self.round, sorted(self.gone))
+        placements = self._without_slowest(self.scheduler.placements(self.round, sorted(self.gone)))
         for placement in placements:
             if self.held.get(placement.client, _plan(placement)) != _plan(placement):
                 self.events.append(f"client {self._client(placement.client)} moves to {self._devices(placement)}")
         return self._start(placements)
+
+    def _without_slowest(self, placements: list[Placement]) -> list[Placement]:
+        """The placements, without the client whose step takes longest if the method drops it."""
+        if not self.method.drop_slowest or len(placements) < 2:
+            return placements
+        slowest = max(placements, key=lambda placement: placement.step_seconds)
+        if self.dropped != slowest.client:
+            seconds = f"{slowest.step_seconds:.3g} s"
+            self.events.append(f"client {self._client(slowest.client)} is left out: the slowest, {seconds} a step")
+        self.dropped = slowest.client
+        return [placement for placement in placements if placement is not slowest]
 
     def _welcome(self, seconds: float) -> None:
         """Ask the devices that are gone whether they are back."""
@@ -89,20 +104,39 @@ class Planner:
 
         A client sits out if those have no room, or if all of its devices answer and it had no valid reply nonetheless.
         """
-        asked = [k for chain in broken for k in self._devices_of(chain.client) if k not in self.gone]
-        lost = self._silent(asked, self.method.deadline_s or PING_S)
-        self.gone |= lost
+        lost = self._inquire(broken)
         hit = {chain.client: chain for chain in broken if any(device in lost for device, _ in chain.links)}
         placements = [p for p in self.scheduler.placements(self.round, sorted(self.gone)) if p.client in hit]
         outcomes = {p.client: f"begins again on {self._devices(p)}" for p in placements}
         for chain in broken:
-            what = self._names(device for device, _ in chain.links if device in lost) or "no device but its reply"
             outcome = outcomes.get(chain.client, "sits out")
-            self.events.append(f"client {self._client(chain.client)} lost {what} in batch {iteration + 1}: {outcome}")
+            self.events.append(f"{self._fault(chain, lost)} in batch {iteration + 1}: {outcome}")
         again = self._start(placements)
         for chain in again:
             chain.replies = hit[chain.client].replies
         return again
+
+    def miss(self, broken: Sequence[Chain]) -> None:
+        """These chains' portions did not all come back for the average."""
+        lost = self._inquire(broken)
+        for chain in broken:
+            self.events.append(f"{self._fault(chain, lost)} after the last batch: what it learnt is lost")
+
+    def _inquire(self, broken: Sequence[Chain]) -> set[int]:
+        """The devices of these chains' clients that do not answer any more, and are gone from now on."""
+        asked = [k for chain in broken for k in self._devices_of(chain.client) if k not in self.gone]
+        lost = self._silent(asked, self.method.deadline_s or PING_S)
+        self.gone |= lost
+        return lost
+
+    def _fault(self, chain: Chain, lost: Collection[int]) -> str:
+        """What became of a client, whose devices in use come before its others."""
+        client = f"client {self._client(chain.client)}"
+        used = [device for device, _ in chain.links]
+        others = [device for device in self._devices_of(chain.client) if device not in used]
+        if names := self._names(device for device in (*used, *others) if device in lost):
+            return f"{client} lost {names}"
+        return f"{client} {chain.fault}"
 
     def _silent(self, devices: Sequence[int], seconds: float) -> set[int]:
         """Those of the devices that do not answer in time."""

@@ -10,6 +10,9 @@ from rayfed.config.sections import Count, Fraction, Section
 
 Sampling = Literal["random", "balanced", "round-robin", "proportional-fair", "best-channel"]
 
+Deadline = Annotated[float, Field(gt=0)] | None
+"""Seconds of wall clock after which the server goes on without the late; none: wait for all."""
+
 
 class Training(Section):
     """What every method shares."""
@@ -40,8 +43,7 @@ class Training(Section):
 class DistributedTraining(Training):
     """Training with devices that may be late or lost."""
 
-    deadline_s: Annotated[float, Field(gt=0)] | None = None
-    """Seconds of wall clock after which the server goes on without the late; none: wait for all."""
+    deadline_s: Deadline = None
     quorum: Fraction = 0.5
     """The fraction of the participants that must reply, else what they were asked for is abandoned."""
 
@@ -163,10 +165,11 @@ class AsynDgan(CentralGenerator):
     name: Literal["asyn-dgan"]
 
 
-class FslGan(DistributedTraining):
+class FslGan(Training):
     """FSL-GAN (2022): a discriminator per client, split over the client's devices."""
 
     name: Literal["fsl-gan"]
+    deadline_s: Deadline = None
     iterations: Count = 24
     """Batches of an epoch, which is a round."""
     batch: Count = 256
@@ -187,6 +190,11 @@ class FslGan(DistributedTraining):
     def local_steps(self) -> int:
         """One step on a discriminator per iteration."""
         return 1
+
+    @property
+    def swaps(self) -> bool:
+        """Activations and gradients go from device to device, where a client has several."""
+        return any(len(client.devices) > 1 for client in self.clients)
 
     @property
     def device_names(self) -> list[str]:

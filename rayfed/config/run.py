@@ -123,9 +123,17 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _nobody_is_late_in_a_chain(self) -> "RunConfig":
+        if self.twin.drop_late and isinstance(self.method, FslGan):
+            raise ValueError(
+                "twin.drop_late = true: fsl-gan waits for every client's reply; method.drop_slowest = true leaves the "
+                "slowest client out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_swap_needs_a_partner(self) -> "RunConfig":
-        if self.method.swaps and self.devices.count == 1:
-            assert isinstance(self.method, MdGan)
+        if isinstance(self.method, MdGan) and self.method.swaps and self.devices.count == 1:
             epochs = self.method.swap_epochs
             raise ValueError(f"method.swap_epochs = {epochs:g}: one device has nobody to swap with; set it to 0")
         return self

@@ -41,16 +41,24 @@ def _device(place: str, cells: dict[str, Any]) -> Device:
     name = cells.pop("device", None)
     if name in (None, ""):
         raise UserError(f"{place}: device: missing")
+    _check_name(f"{place}: device", name)
     try:
         return validate(Device, cells | {"name": str(name)})
     except UserError as error:
         raise UserError(f"{place} (device {name}): {error}") from None
 
 
+def _check_name(place: str, name: object) -> None:
+    """YAML reads no, 12:30 or 1.50 as something else than what is written."""
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise UserError(f"{place}: {name!r} is not a name; put it into quotes")
+
+
 def _csv(path: Path) -> Iterator[Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if any(row)]
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not lines:
@@ -94,10 +102,13 @@ def _yaml(path: Path) -> Iterator[Row]:
     if not isinstance(clients, dict):
         raise UserError(f"{path}: clients: must be a section of `CLIENT: [DEVICE, ...]`")
     for client, devices in clients.items():
+        _check_name(f"{path}: clients", client)
         if not isinstance(devices, list) or not devices or not all(isinstance(cells, dict) for cells in devices):
             raise UserError(
                 f"{path}: clients.{client}: must be a list of devices, each {{device: NAME, capacity: ..., "
                 "time_factor: ...}"
             )
         for index, cells in enumerate(devices, 1):
+            if "name" in cells:
+                raise UserError(f"{path}, client {client}, row {index}: name: unknown key; did you mean device?")
             yield f"client {client}, row {index}", str(client), {str(key): value for key, value in cells.items()}

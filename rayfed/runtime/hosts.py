@@ -92,8 +92,8 @@ class Homes:
     def late(self, reply: Any, host: Any) -> None: ...
 
     def lost(self, host: Any, error: Exception) -> None:
-        """Ray's error names the actor that died, also where it is not the one that was asked."""
-        dead = getattr(error, "actor_id", None)
+        """Ray's error may name the actor that died, also where it is not the one that was asked."""
+        dead = getattr(error, "actor_id", None) or host._actor_id.hex()
         self._down |= {home for home, each in enumerate(self._hosts) if each._actor_id.hex() == dead}
 
     def settled(self) -> list[int]:

@@ -1,17 +1,20 @@
 """FSL-GAN's clients, and which of each one's devices holds which blocks of the discriminator."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rayfed.config import FslGan, RunConfig
 from rayfed.config.clients import Client
 from rayfed.config.simulation import Lan, Twin, Wired
 from rayfed.models.block import Block, merge, paper_ends
-from rayfed.scheduling.placement import best_plan
+from rayfed.scheduling.placement import plans_by
 from rayfed.scheduling.portions import Plan, iteration, misfit
 from rayfed.seeding import generator
 from rayfed.twin.profiles import away
+
+Here = tuple[int, ...]
+"""The indices of a client's devices that are there."""
 
 
 @dataclass(frozen=True)
@@ -26,80 +29,103 @@ class Placement:
 
 
 class ClientPlans:
-    """Plans for an iteration on the twin, client by client."""
+    """Plans for an iteration on the twin, all clients at once; those of clients for which nothing changed are kept."""
 
     def __init__(self, config: RunConfig, blocks: Sequence[Block]) -> None:
         """`blocks`: the discriminator's."""
         assert isinstance(config.method, FslGan)
         self._config, self._method = config, config.method
-        self.slowness: dict[int, float] = {}
-        """Device -> seconds of its computing over those of its profile, where that is not 1."""
         ends = paper_ends(len(blocks)) if self._method.portions == "paper" else tuple(range(1, len(blocks) + 1))
         self._portions = [tuple(range(first, end)) for first, end in pairwise((0, *ends))]
         twin = config.twin
         self._work = iteration(merge(blocks, ends), self._method.batch, twin.devices[0].flops_per_s, _hop_s(twin))
+        sizes = [len(client.devices) for client in self._method.clients]
+        self._starts = [0, *accumulate(sizes)][:-1]
+        self._slowness: dict[int, float] = {}
+        self.assume({})
+
+    def assume(self, slowness: Mapping[int, float]) -> None:
+        """These devices compute for so many times the seconds of their profile."""
+        self._slowness |= slowness
+        self._clients = list(self._on_the_twin())
+        self._found: dict[tuple[str, int], tuple[Here, Plan | None]] = {}
 
     def placements(self, round: int, gone: Collection[int]) -> list[Placement]:
         """Who holds which blocks in this round, client by client, without the devices `gone` or away.
 
-        A client without a plan has no placement, nor has the slowest one if the method drops it.
+        A client without a plan has no placement.
         """
         config = self._config
-        missing = away(config.hardware, config.nodes, round, config.seed) | set(gone)
+        here = self._here(away(config.hardware, config.nodes, round, config.seed) | set(gone))
         found = []
-        for number, start, client in self._clients():
-            here = [k for k in range(len(client.devices)) if start + k not in missing]
-            if plan := self._best(number, client, here):
-                stages = tuple((start + here[stage.device], self._blocks(stage.portions)) for stage in plan.stages)
-                absent = tuple(start + k for k in range(len(client.devices)) if k not in here)
+        for number, plan in enumerate(self._best(here)):
+            if plan:
+                start, everyone = self._starts[number], range(len(self._clients[number].devices))
+                stages = tuple(
+                    (start + here[number][stage.device], self._blocks(stage.portions)) for stage in plan.stages
+                )
+                absent = tuple(start + k for k in everyone if k not in here[number])
                 found.append(Placement(number, stages, plan.step_seconds, absent))
-        if self._method.drop_slowest and len(found) > 1:
-            found.remove(max(found, key=lambda placement: placement.step_seconds))
         return found
 
     def misfits(self, gone: Collection[int]) -> dict[str, str]:
         """The clients that can never take part without the devices `gone`, and why."""
-        strategy, found = self._method.strategy, {}
-        for number, start, client in self._clients():
-            here = [k for k in range(len(client.devices)) if start + k not in gone]
-            if not self._best(number, client, here):
-                fits = self._plan(number, client, here, "optimal")
-                short = f"too few devices for {strategy}, though not for optimal"
-                found[client.name] = short if fits else misfit(client, self._work)
+        here, found = self._here(gone), {}
+        without = [number for number, plan in enumerate(self._best(here)) if not plan]
+        fits = self._planned({number: here[number] for number in without}, "optimal")
+        for number in without:
+            short = f"too few devices for {self._method.strategy}, though not for optimal"
+            client = self._clients[number]
+            found[client.name] = short if fits[number] else misfit(client, self._work)
         return found
 
-    def _best(self, number: int, client: Client, here: Sequence[int]) -> Plan | None:
-        """The strategy's plan; `optimal` takes its place where it has one for all devices, but none for those here."""
-        plan, everyone = self._plan(number, client, here), range(len(client.devices))
-        if plan or not self._plan(number, client, everyone):
-            return plan
-        return self._plan(number, client, here, "optimal")
+    def _here(self, missing: Collection[int]) -> list[Here]:
+        pairs = zip(self._clients, self._starts, strict=True)
+        return [tuple(k for k in range(len(client.devices)) if start + k not in missing) for client, start in pairs]
 
-    def _plan(self, number: int, client: Client, devices: Sequence[int], strategy: str | None = None) -> Plan | None:
-        rng = generator(self._config.seed, 0, number, "placement")
-        return best_plan(client, devices, self._work, strategy or self._method.strategy, rng)
+    def _best(self, here: Sequence[Here]) -> list[Plan | None]:
+        """The strategy's plans; `optimal` takes its place where it has one for all devices, but none for those here."""
+        strategy = self._method.strategy
+        every = {number: tuple(range(len(client.devices))) for number, client in enumerate(self._clients)}
+        plans = self._planned(dict(enumerate(here)), strategy)
+        short = [number for number, plan in plans.items() if not plan and here[number] != every[number]]
+        whole = self._planned({number: every[number] for number in short}, strategy)
+        plans |= self._planned({number: here[number] for number in short if whole[number]}, "optimal")
+        return list(plans.values())
+
+    def _planned(self, here: Mapping[int, Here], strategy: str) -> dict[int, Plan | None]:
+        """A strategy's plans for these clients; a stage's device is an index into the client's `here`."""
+        new = [k for k in here if self._found.get((strategy, k), (None, None))[0] != here[k]]
+        clients = [self._clients[k] for k in new]
+        rests = [
+            client.model_copy(update={"devices": tuple(client.devices[d] for d in here[k])})
+            for k, client in zip(new, clients, strict=True)
+        ]
+        rngs = [generator(self._config.seed, 0, k, "placement") for k in new]
+        for k, plan in zip(new, plans_by(strategy, rests, self._work, rngs), strict=True):
+            self._found[strategy, k] = here[k], plan
+        return {k: self._found[strategy, k][1] for k in here}
 
     def _blocks(self, portions: Sequence[int]) -> tuple[int, ...]:
         return tuple(block for portion in portions for block in self._portions[portion])
 
-    def _clients(self) -> Iterator[tuple[int, int, Client]]:
-        """(number, first device, client), with links and time factors as on the twin, and as measured since."""
-        twin, start = self._config.hardware, 0
+    def _on_the_twin(self) -> Iterator[Client]:
+        """The clients with links and time factors as on the twin, and as measured since."""
+        twin = self._config.hardware
         speed, network = self._config.twin.devices[0].flops_per_s, twin.network
         default = (network.up_mbps, network.down_mbps) if isinstance(network, Wired) else (None, None)
-        for number, client in enumerate(self._method.clients):
+        for start, client in zip(self._starts, self._method.clients, strict=True):
             devices = []
             for k, device in enumerate(client.devices, start):
                 profile = twin.devices[k]
-                slowness = self.slowness.get(k, 1.0) * speed / profile.flops_per_s
+                slowness = self._slowness.get(k, 1.0) * speed / profile.flops_per_s
                 changes = {
                     "time_factor": profile.time_factor * slowness,
                     "up_mbps": profile.up_mbps or default[0],
                     "down_mbps": profile.down_mbps or default[1],
                 }
                 devices.append(device.model_copy(update=changes))
-            yield number, start, client.model_copy(update={"devices": tuple(devices)})
-            start += len(client.devices)
+            yield client.model_copy(update={"devices": tuple(devices)})
 
 
 def _hop_s(twin: Twin) -> float:

@@ -39,21 +39,18 @@ def all_plans(clients: Sequence[Client], work: Workload, seed: int) -> dict[str,
     return found
 
 
-def best_plan(
-    client: Client, devices: Sequence[int], work: Workload, strategy: str, rng: np.random.Generator
-) -> Plan | None:
-    """A strategy's plan for a client with only some of its devices; a stage's device is an index into `devices`.
+def plans_by(
+    strategy: str, clients: Sequence[Client], work: Workload, rngs: Sequence[np.random.Generator]
+) -> list[Plan | None]:
+    """A strategy's plan of each client; None where its devices cannot hold all portions in that way.
 
-    `rng` is for the random strategies. None where those devices cannot hold all portions in that way.
+    `rngs`: one for each client, for the random strategies.
     """
-    if not devices:
-        return None
-    rest = client.model_copy(update={"devices": tuple(client.devices[k] for k in devices)})
     if strategy == "optimal":
-        return optimal([rest], work)[0]
+        return optimal(clients, work)
     if strategy == "pipelined":
-        return pipelined([rest], work)[0]
-    return heuristics(rest, work, rng)[strategy]
+        return pipelined(clients, work)
+    return [heuristics(client, work, rng)[strategy] for client, rng in zip(clients, rngs, strict=True)]
 
 
 def optimal(clients: Sequence[Client], work: Workload) -> list[Plan | None]:

@@ -85,7 +85,7 @@ class Scheduler:
 
     def assume(self, slowness: Mapping[int, float]) -> None:
         """Plan from now on as measured: these devices compute for so many times the seconds of their profile."""
-        self._plans.slowness |= slowness
+        self._plans.assume(slowness)
 
     def placements(self, round: int, gone: Collection[int]) -> list[Placement]:
         """Who holds which blocks in this round; see `ClientPlans.placements`."""

@@ -48,7 +48,7 @@ class Network:
         kind = f"{model.kind}' with peers = false" if isinstance(model, Wired) else f"{model.kind}'"
         raise UserError(
             f"twin.network.kind = '{kind}: no route between devices, and this method sends from device to device; "
-            "use 'lan', or 'wired' with peers = true, or set method.swap_epochs = 0"
+            "use 'lan', or 'wired' with peers = true (or, for md-gan, method.swap_epochs = 0)"
         )
 
     def route(self, source: int, destination: int, broadcast: bool, scheduled: int) -> Route:

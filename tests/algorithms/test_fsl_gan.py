@@ -267,13 +267,51 @@ def test_when_every_client_has_lost_what_it_needs_the_run_ends() -> None:
     assert [report.device for report in server.round(state, fleet)[1]] == [1]
 
 
+class DiesBefore(WithDead):
+    """A device is dead from its first call of a method on."""
+
+    victim, fatal = 1, "give"
+
+    def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+        if device == self.victim and method == self.fatal:
+            self.dead = frozenset([device])
+        return super().submit(device, method, *args, cost=cost)
+
+
+def test_a_device_that_dies_after_the_last_batch_is_told_and_planned_around() -> None:
+    config = configure([client("a", HEAD, TAIL, TAIL), client("b", WHOLE)], iterations=2)
+    server, fleet, _ = setting(config)
+    dies = DiesBefore(fleet._host)
+    state, reports = server.round(server.init(), dies)
+    assert [report.device for report in reports] == [1]
+    assert state.events == ("client a lost a/1 after the last batch: what it learnt is lost",)
+    dies.fatal = "never"
+    state, reports = server.round(state, dies)
+    assert [report.device for report in reports] == [0, 1]
+    assert state.events == ("client a moves to a/0, a/2",)
+
+
 def test_the_slowest_client_is_left_out_if_asked() -> None:
     """b's one device is a time factor of 1 with everything; a's only room is on its second device, of factor 2."""
     clients = [client("a", 10, WHOLE), client("b", WHOLE)]
     config = configure(clients, drop_slowest=True)
     server, fleet, _ = setting(config)
-    _, reports = server.round(server.init(), fleet)
+    state, reports = server.round(server.init(), fleet)
     assert [report.device for report in reports] == [1]
+    (event,) = state.events
+    assert event.startswith("client a is left out: the slowest, ")
+    state, reports = server.round(state, fleet)
+    assert ([report.device for report in reports], state.events) == ([1], ())
+
+
+def test_a_client_that_lost_a_device_is_not_dropped_as_the_slowest_in_mid_round() -> None:
+    """c, with time factor 3, is left out; a's first device dies, and a goes on with its second, of factor 2."""
+    clients = [client("a", WHOLE, WHOLE), client("b", WHOLE), client("c", 10, 10, WHOLE)]
+    config = configure(clients, drop_slowest=True)
+    server, fleet = with_dead(config, {0}, after=0)
+    state, reports = server.round(server.init(), fleet)
+    assert [report.device for report in reports] == [0, 1]
+    assert state.events[1:] == ("client a lost a/0 in batch 1: begins again on a/1",)
 
 
 @pytest.mark.parametrize(
@@ -284,6 +322,10 @@ def test_the_slowest_client_is_left_out_if_asked() -> None:
             "devices.count = 3: fsl-gan spreads the data over its clients, and the table has 1",
         ),
         ({"model": {"name": "lsgan"}}, "method.micro_batches = 2: lsgan's discriminator has BatchNorm"),
+        (
+            {"twin": {"deadline_s": 1.0, "drop_late": True}},
+            "twin.drop_late = true: fsl-gan waits for every client's reply; method.drop_slowest = true leaves the slow",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(changes: dict[str, Any], message: str) -> None:

@@ -15,19 +15,17 @@ COLUMNS = {
 """column -> the name in a commit's facts: simulated seconds of the rounds the device had a part in, bytes, rounds."""
 
 
-def devices_csv(totals: Mapping[str, Any], counts: Sequence[Sequence[int]], path: Path) -> Path:
-    """Save a row per device: its samples, then COLUMNS; `counts` [K, C] are its samples per class.
+def devices_csv(totals: Mapping[str, Any], devices: Sequence[tuple[int | str, int | str]], path: Path) -> Path:
+    """Save a row per device: its number or name and its samples, as given, then COLUMNS.
 
-    Samples are left out where it is clients that hold them, each with several devices (FSL-GAN).
+    FSL-GAN's devices have names, and no samples: those are the clients'.
     """
-    devices = len(totals["bytes"])
-    samples = [sum(row) for row in counts] if len(counts) == devices else [""] * devices
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["device", "samples", *COLUMNS])
-        for device in range(devices):
-            figures = (f"{totals[name][device]:.10g}" for name in COLUMNS.values())
-            writer.writerow([device, samples[device], *figures])
+        for number, device in enumerate(devices):
+            figures = (f"{totals[name][number]:.10g}" for name in COLUMNS.values())
+            writer.writerow([*device, *figures])
     return path
 
 

@@ -254,7 +254,9 @@ class _Run:
         except KeyboardInterrupt:
             status = "interrupted"
         except Exception:
-            if self.store.run(self.run_id).rounds:
+            kept = self.store.latest(self.run_id)
+            if kept and kept.round:
+                self._log_events(folder, kept)
                 self.listener.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
             raise
         finally:
@@ -272,11 +274,17 @@ class _Run:
         with stopping as driver.stop, self.listener.live(last.round if last else 0):
             return driver.drive(last)
 
-    def _close_files(self, folder: Path, commit: Commit) -> None:
-        totals, counts = commit.facts["twin"], self.federation.counts
-        self.tracker.log_file(devices_csv(totals, counts.tolist(), folder / "devices.csv"))
+    def _log_events(self, folder: Path, commit: Commit) -> None:
         if events := commit.facts["events"]:
             self.tracker.log_file(events_csv(events, folder / "events.csv"))
+
+    def _close_files(self, folder: Path, commit: Commit) -> None:
+        method, samples = self.config.method, self.federation.counts.sum(axis=1).tolist()
+        devices: list[tuple[int | str, int | str]] = list(enumerate(samples))
+        if isinstance(method, FslGan):
+            devices = [(name, "") for name in method.device_names]
+        self.tracker.log_file(devices_csv(commit.facts["twin"], devices, folder / "devices.csv"))
+        self._log_events(folder, commit)
         history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
         self.tracker.log_file(run_figure(history, folder / "run.png", self.run_id))
         for name, source in self.session.about_judge().items():

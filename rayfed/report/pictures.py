@@ -1,6 +1,7 @@
 """Pictures of runs, drawn from plain arrays and saved as PNG."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 """(round, metrics) in order of rounds."""
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """label -> (rounds, values)"""
+
+warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)  # a name in another script shows as boxes
 
 
 def sample_grid(images: np.ndarray, path: str | Path, min_side: int = 84) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from ray.exceptions import OutOfMemoryError
 
 from rayfed.algorithms import METHODS
 from rayfed.algorithms.fsl_device import Device
@@ -121,6 +122,17 @@ def test_a_device_killed_in_a_step_is_replanned_around_and_the_round_completes(
         assert vector.tobytes() == second.arrays[name].tobytes(), name
 
 
+def test_an_error_that_names_no_actor_is_its_host_s(cluster: None, tmp_path: Path) -> None:
+    """Out of memory: Ray may have restarted the host by the time that its devices are asked."""
+    config = configure(NO_ROOM)
+    hosts = [Home.remote(config, tmp_path / "mark") for _ in range(2)]
+    homes = Homes(hosts, [0, 1, 0])
+    homes.lost(hosts[0], OutOfMemoryError("too much"))
+    assert [homes.choose(device, 1.0) for device in range(3)] == [None, hosts[1], None]
+    assert homes.settled() == [0, 2]
+    assert homes.choose(0, 1.0) is hosts[0]
+
+
 @pytest.mark.slow
 def test_a_clients_devices_share_a_node_with_their_own_annotations_and_a_lost_node_ends_no_run(
     tmp_path_factory: pytest.TempPathFactory,
@@ -137,5 +149,5 @@ def test_a_clients_devices_share_a_node_with_their_own_annotations_and_a_lost_no
     assert found["participants"] == [[0, 1], [0], [0]]
     ((round, text),) = found["events"]
     assert round == 2
-    assert text.startswith("client b lost b/strong in batch ")
+    assert text.startswith("client b lost b/strong, b/weak in batch ")
     assert text.endswith(": sits out")

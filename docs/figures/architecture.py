@@ -31,8 +31,9 @@ TEXTS = {
     "Scheduler": "who takes part, how much each does,\nwho holds which portion",
     "Evaluator": "draws images, takes their FID,\nbeside the training",
     "Ray's object store": "training images (one uint8 array)  ·  the round's models, put once\n"
-    "states of the devices (Adam's moments, discriminators of their own)",
+    "states of the devices  ·  activations and gradients on their way between devices",
 }
+HOST = "runs devices one by one,\nany of them; with FSL-GAN\neach device lives on one"
 
 
 def box(axes: Axes, x: float, y: float, width: float, height: float, color: str, title: str, text: str) -> None:
@@ -57,7 +58,7 @@ def hosts(axes: Axes) -> None:
     """Three device hosts behind each other, the first with its devices."""
     for shift in (0.3, 0.15, 0.0):
         box(axes, 10.9 + shift, 4.6 + shift, 2.2, 1.9, ACTOR, "DeviceHost" if not shift else "", "")
-    axes.text(12.0, 5.78, "runs devices one by one,\nany device on any host", ha="center", va="center", fontsize=9)
+    axes.text(12.0, 5.8, HOST, ha="center", va="center", fontsize=8.5, linespacing=1.2)
     for column in range(4):
         for row in range(2):
             axes.plot(11.4 + 0.4 * column, 4.87 + 0.3 * row, "o", color="#c2703d", markersize=9)

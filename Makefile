@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow check clean
+.PHONY: install demo test test-slow check docs clean
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ check: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python tools/config_reference.py --check
+
+docs: install
+	$(VENV)/bin/python tools/config_reference.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -13,16 +13,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from rayfed.runtime import prepare_environment
+from rayfed.cluster import prepare_environment
 
 prepare_environment(None)
 
 import numpy as np
 
+from rayfed.cluster.connection import connected
+from rayfed.cluster.session import RaySession
 from rayfed.config import Model, Tracking, parse
 from rayfed.data.setup import prepare
-from rayfed.runtime.cluster import connected
-from rayfed.runtime.session import RaySession
 from rayfed.store import Store
 from rayfed.tracking import Tracker
 
@@ -81,15 +81,15 @@ def main() -> None:
         store = Store(f"sqlite:///{folder / 'rayfed.db'}")
         tracker = Tracker(Tracking(), f"sqlite:///{folder / 'mlflow.db'}", str(folder), "overhead", {}, {})
         store.create_run("overhead", config.model_dump(mode="json"), {})
-        store.commit("overhead", session.start(None), config.store.keep)
+        store.commit("overhead", session.start(None).commit(), config.store.keep)
         for pair in range(PAIRS + 1):
             start = time.perf_counter()
-            commit = session.round()
-            store.commit("overhead", commit, config.store.keep)
-            tracker.log(commit.round, commit.metrics)
+            checkpoint = session.round()
+            store.commit("overhead", checkpoint.commit(), config.store.keep)
+            tracker.log(checkpoint.round, checkpoint.metrics)
             ours = time.perf_counter() - start
             theirs = bare_seconds(pipes)
-            assert commit.metrics["images"] == IMAGES
+            assert checkpoint.metrics["images"] == IMAGES
             if pair:  # the first warms up
                 ratios.append(theirs / ours)
                 rates = f"rayfed {IMAGES / ours:.1f} images/s   bare {IMAGES / theirs:.1f}"

@@ -10,7 +10,7 @@ session (all actors, Ray itself) of 1,000 devices, as the sum of its processes' 
 import statistics
 import time
 
-from rayfed.runtime import prepare_environment
+from rayfed.cluster import prepare_environment
 
 prepare_environment(None)
 
@@ -18,21 +18,21 @@ import numpy as np
 import psutil
 import ray
 
-from rayfed.algorithms.common import Update
-from rayfed.algorithms.fegan import Server
-from rayfed.algorithms.site import Site
+from rayfed.cluster.batch import run_batch
+from rayfed.cluster.connection import connected
+from rayfed.cluster.fleet import RayFleet
+from rayfed.cluster.hosts import PooledHosts
+from rayfed.cluster.session import RaySession
 from rayfed.config import Ray, RunConfig, parse
+from rayfed.data.population import Population
 from rayfed.data.setup import prepare
+from rayfed.engine.simulation import Simulation
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.host import Host
-from rayfed.runtime.batch import run_batch
-from rayfed.runtime.cluster import connected
-from rayfed.runtime.hosts import Anywhere
-from rayfed.runtime.ray_fleet import RayFleet
-from rayfed.runtime.session import RaySession
-from rayfed.runtime.simulation import Simulation
+from rayfed.methods.context import ServerContext
+from rayfed.methods.exchange import Update
+from rayfed.methods.spec import method_of
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import Scheduler
 
 DEVICES, HOSTS, ROUNDS = 1000, 2, 30
 
@@ -44,7 +44,7 @@ class Idle:
         self.number, self.state = number, state
 
     def train(self, models: Packed, load: Load, round: int) -> Update:
-        return Update(self.number, models, load, 0.0, 0.0)
+        return Update(self.number, models, load, {"loss_g": 0.0, "loss_d": 0.0})
 
 
 @ray.remote(num_cpus=1)
@@ -74,10 +74,13 @@ def configure(participants: int) -> RunConfig:
 def milliseconds(participants: int, hosts: list) -> float:
     config = configure(participants)
     counts = np.random.default_rng(0).integers(0, 50, (DEVICES, 10))
-    site, fleet, simulation = Site(config, 1, 10), RayFleet(Anywhere(hosts)), Simulation(config)
-    server = Server(site, Scheduler(config, counts))
+    totals = counts.sum(axis=0)
+    spec, population = method_of(config), Population(1, counts, totals, totals)
+    fleet, simulation = RayFleet(PooledHosts(hosts)), Simulation(config)
+    workspace = spec.task.workspace(config, population)
+    server = spec.server_half()(ServerContext(config, workspace, spec.scheduler(config, population)))
     state, times = server.init(), []
-    print(f"model {site.codec.length * 4 / 1e6:.2f} MB, {participants} participants of {DEVICES}", flush=True)
+    print(f"model {workspace.codec.length * 4 / 1e6:.2f} MB, {participants} participants of {DEVICES}", flush=True)
     for _ in range(ROUNDS):
         start = time.perf_counter()
         state, updates = server.round(state, fleet)

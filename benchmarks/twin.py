@@ -9,14 +9,14 @@ with 20 iterations of all devices, Ren et al. with 5 steps each. The last line i
 import statistics
 import time
 
-from rayfed.runtime import prepare_environment
+from rayfed.cluster import prepare_environment
 
 prepare_environment(None)
 
 from rayfed.config import parse
 from rayfed.data.setup import prepare
-from rayfed.runtime.session import LocalSession
-from rayfed.runtime.simulation import Simulation
+from rayfed.engine.session import LocalSession
+from rayfed.engine.simulation import Simulation
 
 ROUNDS = 3
 METHODS = {

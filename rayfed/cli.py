@@ -1,15 +1,12 @@
 """The commands. Anything that imports torch, ray or mlflow is imported inside the command that needs it."""
 
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from rayfed import config as configuration
 from rayfed.config import RunConfig
@@ -43,28 +40,27 @@ def run(
     local: Local = False,
     as_json: Json = False,
 ) -> None:
-    """Train a GAN as CONFIG says."""
-    config = configuration.load(file, overrides or ())
-    _prepare_ray(config)
-    from rayfed.display import Display
-    from rayfed.runtime import launch
+    """Train as CONFIG says."""
+    from rayfed import api
 
-    _conclude(launch.start(config, local, Display(config.rounds)), as_json)
+    _conclude(api.run(configuration.load(file, overrides or ()), local=local), as_json)
 
 
 @app.command()
 def resume(
-    run_id: RunId, runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None, local: Local = False, as_json: Json = False
+    run_id: RunId,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="rounds=80, resources.hosts=4 ...")
+    ] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    store: StoreUrl = None,
+    local: Local = False,
+    as_json: Json = False,
 ) -> None:
-    """Go on with a run from its last commit."""
-    opened = _open(runs_dir, store)
-    stored = opened.run(run_id).config
-    config = configuration.parse(stored if store else stored | {"runs_dir": runs_dir})
-    _prepare_ray(config)
-    from rayfed.display import Display
-    from rayfed.runtime import launch
+    """Go on with a run from its last commit; a finished one with more rounds."""
+    from rayfed import api
 
-    _conclude(launch.resume(run_id, config, opened, local, Display(config.rounds)), as_json)
+    _conclude(api.resume(run_id, overrides or (), runs_dir=runs_dir, store=store, local=local), as_json)
 
 
 @app.command()
@@ -76,19 +72,18 @@ def compare(
     local: Local = False,
     as_json: Json = False,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the FIDs as CSV: run, seed, round ...")
+        Path | None, typer.Option(metavar="FILE", help="Write the task's metrics as CSV: run, seed, round ...")
     ] = None,
 ) -> None:
     """Compare methods, or settings of one, on the same data, devices, network and seeds."""
     comparison = configuration.load_comparison(file, overrides or ())
-    first = next(iter(comparison.configs().values()))
-    _prepare_ray(next(iter(first.values())))
-    from rayfed.display import Board, comparison_closing
-    from rayfed.runtime.compare import compare as run_comparison
-
     if csv:
+        comparison.configs()
         _touch("--csv", csv)
-    found = run_comparison(comparison, file.stem, local, Board())
+    from rayfed import api
+    from rayfed.console.tables import comparison_closing
+
+    found = api.compare(comparison, name=file.stem, local=local)
     if csv:
         shutil.copyfile(found["table"], csv)
     print(json.dumps(found) if as_json else comparison_closing(found))
@@ -98,33 +93,18 @@ def compare(
 
 @app.command("list")
 def list_runs(runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None, as_json: Json = False) -> None:
-    """The runs: their state, rounds and best FID."""
-    from rayfed.runtime.owner import is_dead
+    """The runs: their state, rounds and best metrics."""
+    from rayfed.app import runs
+    from rayfed.console.tables import print_table
 
-    opened = _open(runs_dir, store)
-    rows = []
-    for record in opened.runs():
-        history = opened.history(record.id)
-        rows.append(
-            {
-                "run": record.id,
-                "method": record.config["method"]["name"],
-                "data": record.config["data"]["name"],
-                "state": "killed" if record.status == "running" and is_dead(record.facts) else record.status,
-                "rounds": max(record.rounds or 0, 0),
-                "of": record.config["rounds"],
-                "best_fid": _best(history, "fid"),
-                "best_fid_classifier": _best(history, "fid_classifier"),
-                "began": record.created.isoformat(timespec="seconds"),
-            }
-        )
+    opened = runs.open_store(runs_dir, store)
+    rows = runs.rows(opened)
     if as_json:
         print(json.dumps(rows, indent=2))
-        return
-    if not rows:
+    elif rows:
+        print_table(rows)
+    else:
         print(f"no runs in {opened.url}; `rayfed run jobs/demo.yaml` makes one")
-        return
-    _print_table(rows)
 
 
 @app.command()
@@ -136,16 +116,16 @@ def sample(
     runs_dir: RunsDir = RUNS_DIR,
     store: StoreUrl = None,
 ) -> None:
-    """Draw images from a run's generator as a grid."""
+    """Draw images from a run's trained network as a grid."""
+    from rayfed.app import runs
     from rayfed.report.pictures import sample_grid
-    from rayfed.runtime import replay
 
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: must end in .png")
-    generator = replay.generator(_open(runs_dir, store), run_id)
+    images = runs.load(run_id, runs_dir, store).samples(n, seed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        print(sample_grid(generator.generate(n, seed), out))
+        print(sample_grid(images, out))
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})") from None
 
@@ -160,17 +140,41 @@ def evaluate(
     store: StoreUrl = None,
     as_json: Json = False,
 ) -> None:
-    """The FID of a run's generator as it was last committed."""
-    from rayfed.runtime import replay
+    """The task's metrics of a run as it was last committed."""
+    from rayfed.app import runs
+    from rayfed.app.evaluate import evaluate as evaluate_run
+    from rayfed.console.tables import print_table
 
-    for override in overrides or ():
-        if not override.startswith(("evaluation.", "data.root=")):
-            raise UserError(f"{override}: would not be the run's generator; only evaluation.* and data.root can change")
-    rows = replay.evaluate(_open(runs_dir, store), run_id, overrides or ())
+    found = evaluate_run(runs.open_store(runs_dir, store), run_id, overrides or ())
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps(found))
     else:
-        _print_table([rows])
+        print_table([found])
+
+
+@app.command()
+def export(
+    run_id: RunId,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write: .pt2 (torch.export) or .onnx; none: the network's name.pt2.")
+    ] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    store: StoreUrl = None,
+) -> None:
+    """Save a run's trained network as a file that does without rayfed."""
+    from rayfed.app import runs
+    from rayfed.app.export import export as export_run
+
+    print(export_run(runs.load(run_id, runs_dir, store), out))
+
+
+@app.command("rm")
+def remove(run_id: RunId, runs_dir: RunsDir = RUNS_DIR, store: StoreUrl = None) -> None:
+    """Delete a run: its learning state and its pictures. What MLflow has of it stays."""
+    from rayfed.app import runs
+
+    runs.remove(runs.open_store(runs_dir, store), run_id, Path(runs_dir))
+    print(f"removed {run_id}")
 
 
 @app.command()
@@ -185,10 +189,10 @@ def plan(
     as_json: Json = False,
     picture: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw each step's seconds as well.")] = None,
 ) -> None:
-    """Place a discriminator on the devices of each client (FSL-GAN) and tell what a step would take."""
+    """Place a discriminator on the devices of each client and tell what a step would take."""
+    from rayfed.console.plan import plan_text
     from rayfed.models.block import merge, paper_ends
     from rayfed.models.portions import described
-    from rayfed.plan_display import plan_text
     from rayfed.report.plan import plan_document, plan_figure
     from rayfed.scheduling.placement import all_plans
     from rayfed.scheduling.portions import workload
@@ -210,9 +214,9 @@ def plan(
 @app.command()
 def methods(as_json: Json = False) -> None:
     """The methods that `method.name` knows."""
-    from rayfed.algorithms import METHODS
+    from rayfed import plugins
 
-    _print_pairs({name: method.about for name, method in METHODS.items()}, as_json)
+    _print_pairs(plugins.described(), as_json)
 
 
 @app.command()
@@ -234,12 +238,6 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _prepare_ray(config: RunConfig) -> None:
-    from rayfed.runtime import prepare_environment
-
-    prepare_environment(config.ray.address)
-
-
 def _touch(option: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,50 +246,23 @@ def _touch(option: str, path: Path) -> None:
         raise UserError(f"{option} {path}: cannot be written ({error.strerror})") from None
 
 
-def _open(runs_dir: str, url: str | None) -> Any:
-    from rayfed.store import Store
-
-    path = Path(runs_dir).absolute() / "rayfed.db"
-    if url is None and not path.exists():
-        raise UserError(f"no runs in {path.parent}; name their folder with --runs-dir or their database with --store")
-    return Store(url or f"sqlite:///{path}")
-
-
-def _best(history: list[tuple[int, dict[str, float], list[int]]], metric: str) -> float | None:
-    values = [metrics[metric] for _, metrics, _ in history if metric in metrics]
-    return round(min(values), 3) if values else None
-
-
 def _conclude(result: Any, as_json: bool) -> None:
     """The closing table of a run, and its exit code."""
     summary = result.summary()
     if as_json:
         print(json.dumps(summary))
     else:
-        from rayfed.display import closing_table
+        from rayfed.console.tables import closing_table
 
-        print(closing_table(summary))
+        print(closing_table(summary, result.task.metrics))
     if result.status != "finished":
         raise typer.Exit(INTERRUPTED if result.status == "interrupted" else FAILED)
 
 
 def _print_pairs(pairs: dict[str, str], as_json: bool) -> None:
+    from rayfed.console.tables import print_pairs
+
     if as_json:
         print(json.dumps(pairs, indent=2))
-        return
-    width = max(map(len, pairs))
-    for name, about in pairs.items():
-        print(f"{name:<{width}}  {about}")
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), no_wrap=True)
-    for row in rows:
-        table.add_row(*("-" if value is None else _cell(value) for value in row.values()))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+    else:
+        print_pairs(pairs)

@@ -1,5 +1,8 @@
 """Errors that a user can cause: one line that says what, where, and what would be right."""
 
+SHOWN = 120
+"""Characters of a value that a message shows."""
+
 
 class UserError(Exception):
     """Bad input; the command line prints the message alone and exits with `exit_code`."""
@@ -11,3 +14,17 @@ class CapacityError(UserError):
     """The cluster can never hold what the run asks for."""
 
     exit_code = 3
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: what is long is cut."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return cut(text)
+
+
+def cut(text: str, length: int = SHOWN) -> str:
+    """A text; what is longer than `length` is cut."""
+    return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,9 @@ import numpy as np
 import sqlalchemy as sa
 from safetensors.numpy import load, save
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.schema import CreateTable
 
 from rayfed.errors import UserError
+from rayfed.schema import DEVICES, EVENTS, OF_ROUNDS, ROUNDS, RUNS, STATES, prepare
 
 Arrays = dict[str, np.ndarray]
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -42,6 +42,8 @@ class Commit:
     metrics: dict[str, float]
     """NaN and infinities survive."""
     participants: list[int]
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """What happened in this round, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +59,18 @@ class RunRecord:
     rounds: int | None  # committed so far; None before the initial state
 
 
-_schema = sa.MetaData()
-_key = partial(sa.Column, primary_key=True, autoincrement=False)
-_value = partial(sa.Column, nullable=False)
-
-
-def _table(name: str, *columns: sa.Column[Any]) -> sa.Table:
-    return sa.Table(name, _schema, _key("run_id", sa.String, sa.ForeignKey("runs.id")), *columns)
-
-
-_documents = [_value("config", sa.JSON), _value("facts", sa.JSON)]
-_times = [_value("created", sa.DateTime), _value("updated", sa.DateTime)]
-_runs = sa.Table("runs", _schema, _key("id", sa.String), *_times, _value("status", sa.String), *_documents)
-_rounds = _table("rounds", _key("round", sa.Integer), _value("metrics", sa.JSON), _value("participants", sa.JSON))
-_states = _table("states", _key("round", sa.Integer), _value("facts", sa.JSON), _value("arrays", sa.LargeBinary))
-_device_key = [_key("device", sa.Integer), _key("round", sa.Integer)]
-_devices = _table("device_states", *_device_key, _value("arrays", sa.LargeBinary))
-
-
 class Store:
     """The runs in one database; threads may share it. A method that writes to an unknown run raises UserError."""
 
     def __init__(self, url: str) -> None:
-        """Open a SQLAlchemy URL; missing tables, and a SQLite file's folder, are made. Raises UserError if it fails."""
+        """Open a SQLAlchemy URL; a new store, and a SQLite file's folder, are made, an older store is migrated.
+
+        Raises UserError if that fails, or if a later rayfed has written the store.
+        """
         self.url = re.sub(r":[^:@/]*@", ":***@", url)
         try:
             self._engine = _connect(sa.make_url(url))
+            prepare(self._engine, self.url)
         except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise UserError(
@@ -100,20 +88,32 @@ class Store:
         row = {"id": run_id, "created": _now(), "updated": _now(), "status": "running"}
         try:
             with self._engine.begin() as db:
-                db.execute(_runs.insert().values(row | {"config": dict(config), "facts": dict(facts)}))
+                db.execute(RUNS.insert().values(row | {"config": dict(config), "facts": dict(facts)}))
         except sa.exc.IntegrityError:
             raise UserError(f"run {run_id!r} is already in {self.url}; take another name") from None
 
     def set_status(self, run_id: str, status: Status) -> None:
         """Say how the run stands."""
         with self._writing(run_id) as db:
-            db.execute(_runs.update().where(_runs.c.id == run_id).values(status=status))
+            db.execute(RUNS.update().where(RUNS.c.id == run_id).values(status=status))
 
     def update_facts(self, run_id: str, **facts: Any) -> None:
         """Merge JSON values into the run's facts."""
         with self._writing(run_id) as db:
-            old = db.execute(sa.select(_runs.c.facts).where(_runs.c.id == run_id)).scalar_one()
-            db.execute(_runs.update().where(_runs.c.id == run_id).values(facts=old | facts))
+            old = db.execute(sa.select(RUNS.c.facts).where(RUNS.c.id == run_id)).scalar_one()
+            db.execute(RUNS.update().where(RUNS.c.id == run_id).values(facts=old | facts))
+
+    def set_config(self, run_id: str, config: Mapping[str, Any]) -> None:
+        """Replace the run's configuration, which is JSON."""
+        with self._writing(run_id) as db:
+            db.execute(RUNS.update().where(RUNS.c.id == run_id).values(config=dict(config)))
+
+    def remove(self, run_id: str) -> None:
+        """Forget a run and all of its rounds."""
+        with self._writing(run_id) as db:
+            for table in OF_ROUNDS:
+                db.execute(table.delete().where(table.c.run_id == run_id))
+            db.execute(RUNS.delete().where(RUNS.c.id == run_id))
 
     def commit(self, run_id: str, commit: Commit, keep: int) -> None:
         """Write a round in one transaction and drop states that none of the last `keep` rounds needs.
@@ -124,26 +124,28 @@ class Store:
         metrics = {"metrics": _encode(commit.metrics), "participants": commit.participants}
         state = {"facts": commit.facts, "arrays": _pack(commit.arrays)}
         devices = [key | {"device": device, "arrays": _pack(arrays)} for device, arrays in commit.devices.items()]
+        events = [key | {"number": number, "data": data} for number, data in enumerate(commit.events)]
         with self._writing(run_id) as db:
-            for table in (_rounds, _states, _devices):
+            for table in OF_ROUNDS:
                 db.execute(table.delete().where(table.c.run_id == run_id, table.c.round >= commit.round))
-            db.execute(_rounds.insert().values(key | metrics))
-            db.execute(_states.insert().values(key | state))
-            if devices:
-                db.execute(_devices.insert(), devices)
+            db.execute(ROUNDS.insert().values(key | metrics))
+            db.execute(STATES.insert().values(key | state))
+            for table, rows in ((DEVICES, devices), (EVENTS, events)):
+                if rows:
+                    db.execute(table.insert(), rows)
             _prune(db, run_id, keep)
 
     def latest(self, run_id: str, until: int | None = None) -> Commit | None:
         """The last kept commit, or the last up to round `until`, with the state every device had then; None if none."""
-        at = sa.select(sa.func.max(_states.c.round)).where(_states.c.run_id == run_id)
+        at = sa.select(sa.func.max(STATES.c.round)).where(STATES.c.run_id == run_id)
         with self._reader.begin() as db:
-            last = db.execute(at if until is None else at.where(_states.c.round <= until)).scalar_one()
+            last = db.execute(at if until is None else at.where(STATES.c.round <= until)).scalar_one()
             return None if last is None else _restore(db, run_id, last)
 
     def run(self, run_id: str) -> RunRecord:
         """One run. Raises UserError, with the closest known id, if there is none of that id."""
         with self._reader.begin() as db:
-            if found := _records(db, _runs.c.id == run_id):
+            if found := _records(db, RUNS.c.id == run_id):
                 return found[0]
             raise self._unknown(db, run_id)
 
@@ -155,44 +157,49 @@ class Store:
     def history(self, run_id: str) -> list[tuple[int, dict[str, float], list[int]]]:
         """(round, metrics, participants) of every committed round, in order; round 0 is the initial state."""
         with self._reader.begin() as db:
-            rows = db.execute(_rounds.select().where(_rounds.c.run_id == run_id).order_by(_rounds.c.round))
+            rows = db.execute(ROUNDS.select().where(ROUNDS.c.run_id == run_id).order_by(ROUNDS.c.round))
             return [(row.round, _decode(row.metrics), row.participants) for row in rows]
+
+    def events(self, run_id: str) -> list[tuple[int, dict[str, Any]]]:
+        """(round, event) of everything that happened in a run, in order."""
+        with self._reader.begin() as db:
+            rows = db.execute(
+                EVENTS.select().where(EVENTS.c.run_id == run_id).order_by(EVENTS.c.round, EVENTS.c.number)
+            )
+            return [(row.round, row.data) for row in rows]
 
     def set_metric(self, run_id: str, round: int, metrics: Mapping[str, float]) -> None:
         """Merge metrics that come after the round's commit (an FID) into it. Raises KeyError if it is not there."""
-        where = sa.and_(_rounds.c.run_id == run_id, _rounds.c.round == round)
+        where = sa.and_(ROUNDS.c.run_id == run_id, ROUNDS.c.round == round)
         with self._writing(run_id) as db:
-            old = db.execute(sa.select(_rounds.c.metrics).where(where)).scalar_one_or_none()
+            old = db.execute(sa.select(ROUNDS.c.metrics).where(where)).scalar_one_or_none()
             if old is None:
                 raise KeyError(f"run {run_id!r} has no round {round}")
-            db.execute(_rounds.update().where(where).values(metrics=old | _encode(metrics)))
+            db.execute(ROUNDS.update().where(where).values(metrics=old | _encode(metrics)))
 
     @contextmanager
     def _writing(self, run_id: str) -> Iterator[sa.Connection]:
         """A transaction whose first statement, an update of the run's row, locks out the run's other writers."""
         with self._engine.begin() as db:
-            if db.execute(_runs.update().where(_runs.c.id == run_id).values(updated=_now())).rowcount == 0:
+            if db.execute(RUNS.update().where(RUNS.c.id == run_id).values(updated=_now())).rowcount == 0:
                 raise self._unknown(db, run_id)
             yield db
 
     def _unknown(self, db: sa.Connection, run_id: str) -> UserError:
-        known = db.execute(sa.select(_runs.c.id)).scalars().all()
+        known = db.execute(sa.select(RUNS.c.id)).scalars().all()
         hint = "".join(f" (did you mean {name!r}?)" for name in difflib.get_close_matches(run_id, known, n=1))
         return UserError(f"no run {run_id!r} in {self.url}; rayfed list shows them{hint}")
 
 
 def _connect(url: sa.URL) -> sa.Engine:
-    """An engine that has proved itself: connected, tables there."""
+    """An engine that begins a transaction before its first read."""
     engine = sa.create_engine(url, pool_pre_ping=True, json_serializer=partial(json.dumps, allow_nan=False))
     if engine.dialect.name == "sqlite":
         if url.database and url.database != ":memory:":
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         sa.event.listen(engine, "connect", _configure_sqlite)
         # sqlite3 alone begins at the first write, which leaves reads outside the transaction
-        sa.event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN"))
-    with engine.begin() as db:
-        for table in _schema.sorted_tables:
-            db.execute(CreateTable(table, if_not_exists=True))
+        sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -201,30 +208,37 @@ def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
         connection.cursor().execute(f"PRAGMA {pragma}")
 
 
+def _begin_sqlite(db: sa.Connection) -> None:
+    """A transaction that is to write after it has read says `sqlite_begin="IMMEDIATE"` in its execution options."""
+    db.exec_driver_sql(f"BEGIN {db.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
+
+
 def _prune(db: sa.Connection, run_id: str, keep: int) -> None:
     """Drop the states that no longer help to restore any of the last `keep` rounds."""
-    rounds = sa.select(_states.c.round).where(_states.c.run_id == run_id).order_by(_states.c.round.desc())
+    rounds = sa.select(STATES.c.round).where(STATES.c.run_id == run_id).order_by(STATES.c.round.desc())
     oldest = db.execute(rounds.limit(keep)).scalars().all()[-1]
-    db.execute(_states.delete().where(_states.c.run_id == run_id, _states.c.round < oldest))
-    newer = _devices.alias()
-    same = sa.and_(newer.c.run_id == run_id, newer.c.device == _devices.c.device)
-    superseded = sa.exists().where(same, newer.c.round > _devices.c.round, newer.c.round <= oldest)
-    db.execute(_devices.delete().where(_devices.c.run_id == run_id, superseded))
+    db.execute(STATES.delete().where(STATES.c.run_id == run_id, STATES.c.round < oldest))
+    newer = DEVICES.alias()
+    same = sa.and_(newer.c.run_id == run_id, newer.c.device == DEVICES.c.device)
+    superseded = sa.exists().where(same, newer.c.round > DEVICES.c.round, newer.c.round <= oldest)
+    db.execute(DEVICES.delete().where(DEVICES.c.run_id == run_id, superseded))
 
 
 def _restore(db: sa.Connection, run_id: str, round: int) -> Commit:
-    state, row = (db.execute(t.select().filter_by(run_id=run_id, round=round)).one() for t in (_states, _rounds))
-    newest = sa.select(_devices.c.device, sa.func.max(_devices.c.round).label("round"))
-    last = newest.where(_devices.c.run_id == run_id, _devices.c.round <= round).group_by(_devices.c.device).subquery()
-    here = sa.and_(_devices.c.device == last.c.device, _devices.c.round == last.c.round)
-    query = sa.select(_devices.c.device, _devices.c.arrays).join(last, here).where(_devices.c.run_id == run_id)
-    devices = {device: load(arrays) for device, arrays in db.execute(query.order_by(_devices.c.device))}
-    return Commit(round, load(state.arrays), state.facts, devices, _decode(row.metrics), row.participants)
+    state, row = (db.execute(t.select().filter_by(run_id=run_id, round=round)).one() for t in (STATES, ROUNDS))
+    newest = sa.select(DEVICES.c.device, sa.func.max(DEVICES.c.round).label("round"))
+    last = newest.where(DEVICES.c.run_id == run_id, DEVICES.c.round <= round).group_by(DEVICES.c.device).subquery()
+    here = sa.and_(DEVICES.c.device == last.c.device, DEVICES.c.round == last.c.round)
+    query = sa.select(DEVICES.c.device, DEVICES.c.arrays).join(last, here).where(DEVICES.c.run_id == run_id)
+    devices = {device: load(arrays) for device, arrays in db.execute(query.order_by(DEVICES.c.device))}
+    here = sa.and_(EVENTS.c.run_id == run_id, EVENTS.c.round == round)
+    events = list(db.execute(sa.select(EVENTS.c.data).where(here).order_by(EVENTS.c.number)).scalars())
+    return Commit(round, load(state.arrays), state.facts, devices, _decode(row.metrics), row.participants, events)
 
 
 def _records(db: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecord]:
-    last = sa.select(sa.func.max(_rounds.c.round)).where(_rounds.c.run_id == _runs.c.id).scalar_subquery()
-    query = sa.select(_runs, last.label("rounds")).where(*where).order_by(_runs.c.created, _runs.c.id)
+    last = sa.select(sa.func.max(ROUNDS.c.round)).where(ROUNDS.c.run_id == RUNS.c.id).scalar_subquery()
+    query = sa.select(RUNS, last.label("rounds")).where(*where).order_by(RUNS.c.created, RUNS.c.id)
     rows = [dict(row) for row in db.execute(query).mappings()]
     return [RunRecord(**row | {at: row[at].replace(tzinfo=UTC) for at in ("created", "updated")}) for row in rows]
 

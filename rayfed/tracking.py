@@ -94,10 +94,10 @@ class Tracker:
         """Set a tag of the run."""
         self._sender.put("tags", partial(self._client.set_tag, self.run_id, name, value[:MAX_TAG_VAL_LENGTH]))
 
-    def log_generator(self, generator: torch.nn.Module, latent: int, name: str = "generator") -> None:
-        """Log a generator, as it is now, as an MLflow model of z [n, latent] float32 to images, for any n."""
-        frozen = copy.deepcopy(generator).cpu().to(memory_format=torch.contiguous_format).eval()
-        self._sender.put("models", partial(_log_generator, self._client, self.run_id, frozen, latent, name))
+    def log_model(self, name: str, network: torch.nn.Module, input_shape: tuple[int, ...]) -> None:
+        """Log a network, as it is now, as an MLflow model of inputs [n, *input_shape] float32, for any n."""
+        frozen = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
+        self._sender.put("models", partial(_log_model, self._client, self.run_id, frozen, input_shape, name))
 
     def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout_s: float = 60) -> str | None:
         """End the run, at most `timeout_s` seconds later; one line if something could not be sent, else None."""
@@ -126,7 +126,7 @@ class NoTracker:
     def log_file(self, path: str | Path, folder: str | None = None) -> None: ...
     def log_image(self, name: str, path: str | Path, step: int) -> None: ...
     def set_tag(self, name: str, value: str) -> None: ...
-    def log_generator(self, generator: torch.nn.Module, latent: int, name: str = "generator") -> None: ...
+    def log_model(self, name: str, network: torch.nn.Module, input_shape: tuple[int, ...]) -> None: ...
     def close(self, status: str, timeout_s: float = 60) -> None: ...
     def look(self) -> None: ...
 
@@ -193,7 +193,8 @@ class _Sender:
 def _is_refused(error: Exception) -> bool:
     """Whether trying again is no use: the request or the file is wrong, not the connection."""
     if isinstance(error, MlflowException):
-        return 400 <= error.get_http_status_code() < 500 and error.get_http_status_code() != 429
+        status: int = error.get_http_status_code()
+        return 400 <= status < 500 and status != 429
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return 400 <= error.response.status_code < 500
     return isinstance(error, FileNotFoundError) or not isinstance(error, OSError)
@@ -215,10 +216,12 @@ def _sent(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
     return {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
 
 
-def _log_generator(client: MlflowClient, run_id: str, generator: torch.nn.Module, latent: int, name: str) -> None:
-    example = np.zeros((2, latent), np.float32)  # torch.export would fix a batch of 1 for ever
-    shape = generator(torch.from_numpy(example)).shape[1:]
-    inputs, outputs = (Schema([TensorSpec(np.dtype("float32"), (-1, *sizes))]) for sizes in ((latent,), shape))
+def _log_model(
+    client: MlflowClient, run_id: str, network: torch.nn.Module, input_shape: tuple[int, ...], name: str
+) -> None:
+    example = np.zeros((2, *input_shape), np.float32)  # torch.export would fix a batch of 1 for ever
+    shape = network(torch.from_numpy(example)).shape[1:]
+    inputs, outputs = (Schema([TensorSpec(np.dtype("float32"), (-1, *sizes))]) for sizes in (input_shape, shape))
     packages = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
     arguments = {"signature": ModelSignature(inputs, outputs), "input_example": example, "pip_requirements": packages}
     model = client.create_logged_model(client.get_run(run_id).info.experiment_id, name, run_id)
@@ -226,7 +229,7 @@ def _log_generator(client: MlflowClient, run_id: str, generator: torch.nn.Module
         before: Any = os.environ.get("MLFLOW_TRACKING_URI")
         mlflow.set_tracking_uri(client.tracking_uri)  # log_model knows only the process-wide one
         try:
-            mlflow.pytorch.log_model(generator, name=name, model_id=model.model_id, run_id=run_id, **arguments)
+            mlflow.pytorch.log_model(network, name=name, model_id=model.model_id, run_id=run_id, **arguments)
         finally:
             mlflow.set_tracking_uri(before)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from rayfed.runtime import prepare_environment
+from rayfed.cluster import prepare_environment
 
 prepare_environment(None)
 

@@ -27,8 +27,16 @@ TINY: dict[str, Any] = {
     "evaluation": {"every": 1, "extractor": "classifier", "samples": 64},
     "tracking": {"enabled": False},
 }
-METHODS = ["fegan", "fl-vanilla", "fedgan", "ren", "md-gan", "f2u", "f2a", "asyn-dgan", "fsl-gan", "centralized"]
-DATASETS = ["fashion-mnist-6k", "fashion-mnist", "mnist", "cifar10", "celeba", "imagefolder:PATH"]
+METHODS = ["asyn-dgan", "centralized", "fl-vanilla", "fedgan", "fegan", "fsl-gan", "md-gan", "f2u", "f2a", "ren"]
+DATASETS = [
+    "fashion-mnist-6k",
+    "fashion-mnist",
+    "mnist",
+    "cifar10",
+    "celeba",
+    "imagefolder:PATH",
+    "package.module:FUNCTION",
+]
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def empty(tmp_path: Path) -> Path:
         ("run tiny.yaml rounds=0", "rounds = 0: must be greater than or equal to 1"),
         (
             "run tiny.yaml method.name=fedsgd",
-            f"method.name = 'fedsgd': must be one of {', '.join(METHODS)}",
+            f"method.name = 'fedsgd': must be one of {', '.join(METHODS)}, or package.module:METHOD",
         ),
         (
             "run tiny.yaml method.fraction=0.1",
@@ -167,7 +175,7 @@ def test_an_unusable_database_or_server_is_one_line_before_anything_starts(empty
     assert not runs.exists() or Store(f"sqlite:///{runs}").runs() == []
 
 
-@pytest.mark.parametrize("command", ["list", "resume a", "sample a", "eval a"])
+@pytest.mark.parametrize("command", ["list", "resume a", "sample a", "eval a", "export a", "rm a"])
 def test_without_a_runs_folder_every_command_says_where_it_looked(empty, command):
     message = f"no runs in {empty}/rayfed-runs; name their folder with --runs-dir or their database with --store"
     assert rayfed(empty, *command.split()) == Outcome(2, "", f"rayfed: {message}\n")
@@ -175,7 +183,7 @@ def test_without_a_runs_folder_every_command_says_where_it_looked(empty, command
     assert rayfed(empty, *command.split(), "--runs-dir", "other") == Outcome(2, "", f"rayfed: {message}\n")
 
 
-@pytest.mark.parametrize("command", ["resume", "sample", "eval"])
+@pytest.mark.parametrize("command", ["resume", "sample", "eval", "export", "rm"])
 def test_an_unknown_run_comes_with_the_closest_one(made, command):
     outcome = rayfed(made.folder, command, f"{made.run}0")
     url = f"sqlite:///{made.folder}/rayfed-runs/rayfed.db"
@@ -185,7 +193,9 @@ def test_an_unknown_run_comes_with_the_closest_one(made, command):
 
 def test_a_finished_run_is_not_resumed(made):
     outcome = rayfed(made.folder, "resume", made.run, "--local")
-    assert outcome == Outcome(2, "", f"rayfed: run {made.run} is finished (2 rounds); there is nothing to resume\n")
+    message = f"run {made.run} is finished (2 rounds); there is nothing to resume"
+    more = f"`rayfed resume {made.run} rounds=4` goes on with it"
+    assert outcome == Outcome(2, "", f"rayfed: {message}; {more}\n")
 
 
 def test_a_run_that_goes_on_elsewhere_is_not_resumed(made):
@@ -241,7 +251,6 @@ def test_list_shows_every_run(made):
         "state": "finished",
         "rounds": 2,
         "of": 2,
-        "best_fid": None,
         "best_fid_classifier": round(min(made.fid(1), made.fid(2)), 3),
     }
     header, line = rayfed(made.folder, "list").out.splitlines()
@@ -313,7 +322,7 @@ def test_eval_takes_other_settings_of_the_evaluation_and_no_others(made):
     fewer = rayfed(made.folder, "eval", made.run, "evaluation.samples=32", "--json").json
     assert fewer["fid_classifier"] != made.fid(2)
     outcome = rayfed(made.folder, "eval", made.run, "model.width=8")
-    message = "model.width=8: would not be the run's generator; only evaluation.* and data.root can change"
+    message = "model.width=8: would change the run itself; only evaluation.* and data.root can change"
     assert outcome == Outcome(2, "", f"rayfed: {message}\n")
 
 
@@ -328,7 +337,8 @@ def test_what_there_is_to_choose_from(tmp_path, command, names):
 
 def test_without_a_command_there_is_help(tmp_path):
     outcome = rayfed(tmp_path)
-    for command in ("run", "resume", "compare", "plan", "list", "sample", "eval", "methods", "datasets"):
+    commands = ("run", "resume", "compare", "plan", "list", "sample", "eval", "export", "rm", "methods", "datasets")
+    for command in commands:
         assert f" {command} " in outcome.out
 
 

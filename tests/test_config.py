@@ -1,6 +1,8 @@
 """The configuration, and the one line a user reads when it is wrong."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -48,9 +50,16 @@ def test_an_unknown_section_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
-    names = "fegan, fl-vanilla, fedgan, ren, md-gan, f2u, f2a, asyn-dgan, fsl-gan, centralized"
+    names = (
+        "asyn-dgan, centralized, fl-vanilla, fedgan, fegan, fsl-gan, md-gan, f2u, f2a, ren, or package.module:METHOD"
+    )
     assert refused({"method": {"name": "gan"}}) == f"method.name = 'gan': must be one of {names}"
     assert refused({"method": {"batch": 3}}) == f"method.name = None: must be one of {names}"
+
+
+@pytest.mark.parametrize("name", [[], {}, ["fegan"], 3, True])
+def test_a_name_of_a_method_that_is_no_text_is_refused(name: object) -> None:
+    assert refused({"method": {"name": name}}).startswith(f"method.name = {name!r}: must be one of asyn-dgan, ")
 
 
 def test_a_missing_method_is_named() -> None:
@@ -59,6 +68,75 @@ def test_a_missing_method_is_named() -> None:
 
 def test_a_section_must_be_a_section() -> None:
     assert refused(FEGAN | {"devices": 3}) == "devices = 3: must be a section of `key: value` lines"
+
+
+LONG = "x" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("method.batch", "must be a valid integer"),
+        ("method.sampling", "must be 'random', 'balanced', "),
+        ("method.name", "must be one of asyn-dgan, "),
+        ("method.zebra", "unknown key; known keys: "),
+        ("method", "must be a section of `key: value` lines"),
+        ("model.name", "must be one of lsgan, "),
+        ("wire", "must be 'float32', 'float16' or 'int8'"),
+        ("twin.network.kind", "must be one of lan, wired, cell"),
+        ("resources.hosts", "must be a valid integer or 'auto'"),
+    ],
+)
+def test_a_long_value_is_shown_in_part(tmp_path, key: str, right: str) -> None:
+    """5,000 letters and two quotes; of them the message shows 120."""
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: fegan}\n")
+    with pytest.raises(UserError) as caught:
+        load(path, [f"{key}={LONG}"])
+    message = str(caught.value)
+    assert message.startswith(f"{key} = '{LONG[:119]}... (5,002 characters): {right}")
+    assert len(message) < 400
+    assert "\n" not in message
+
+
+def test_a_number_beyond_all_bounds_is_refused_in_one_short_line(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: fegan}\n")
+    message = f"devices.count = 1{'0' * 30}: must be less than or equal to 1000000"
+    assert refused(FEGAN | {"devices": {"count": 10**30}}) == message
+    with pytest.raises(UserError) as caught:
+        load(path, [f"devices.count={10**30}"])
+    assert str(caught.value) == message
+    thousands = "devices.count = a number of thousands of digits: must be less than or equal to 1000000"
+    assert refused(FEGAN | {"devices": {"count": 10**5000}}) == thousands
+    with pytest.raises(UserError) as caught:
+        load(path, [f"devices.count=0x1{'0' * 5_000}"])
+    assert str(caught.value) == thousands
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (LONG, f"'{LONG[:119]}... (5,002 characters): an override is key=value, e.g. devices.count=80"),
+        (f"seed=[{LONG}", f"'seed=[{LONG[:113]}... (5,008 characters): the value is not valid YAML; quote it"),
+        (f"seed={'9' * 5_000}", f"'seed={'9' * 114}... (5,007 characters): the value is not valid YAML; quote it"),
+        ("data.name=2026-13-01", "'data.name=2026-13-01': the value is not valid YAML; quote it"),
+    ],
+)
+def test_an_override_that_yaml_cannot_read_is_shown_in_part(tmp_path, override: str, message: str) -> None:
+    """The last two look like a number and a day, and are none that there are."""
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: fegan}\n")
+    with pytest.raises(UserError) as caught:
+        load(path, [override])
+    assert str(caught.value) == message
+
+
+def test_a_file_with_a_day_that_there_is_not_is_one_line(tmp_path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: fegan}\ndata: {name: 2026-13-01}\n")
+    with pytest.raises(UserError, match=r"run\.yaml: not valid YAML: month must be in 1\.\.12"):
+        load(path)
 
 
 def test_fewer_than_one_participant_is_refused_with_the_least_fraction() -> None:
@@ -128,7 +206,7 @@ def test_what_a_method_cannot_do_is_refused(method: dict, count: int, message: s
 def test_as_many_batches_as_devices_and_one_device_without_swaps_are_fine() -> None:
     three = parse({"method": {"name": "md-gan", "batches": 3}, "devices": {"count": 3}})
     assert three.method.distinct_batches(3) == 3
-    assert not parse({"method": {"name": "md-gan", "swap_epochs": 0}, "devices": {"count": 1}}).method.swaps
+    assert not parse({"method": {"name": "md-gan", "swap_epochs": 0}, "devices": {"count": 1}}).method.sends_to_peers
     assert parse({"method": {"name": "ren", "fraction": 0.1}, "devices": {"count": 10}}).participants == 1
 
 
@@ -222,3 +300,41 @@ def test_a_configuration_survives_its_own_flat_form(tmp_path) -> None:
     assert flat["devices.count"] == 20
     overrides = [f"{key}={json.dumps(value)}" for key, value in flat.items()]
     assert with_overrides(config, overrides) == config
+
+
+PHONE = {"name": "phone", "capacity": 2e6, "time_factor": 1.0}
+EVERY = {
+    "asyn-dgan": {},
+    "centralized": {},
+    "fl-vanilla": {},
+    "fedgan": {},
+    "fegan": {},
+    "fsl-gan": {"clients": [{"name": f"{k}", "devices": [PHONE]} for k in range(10)]},
+    "md-gan": {},
+    "f2u": {},
+    "f2a": {},
+    "ren": {},
+}
+"""What each method needs to be told."""
+
+
+def test_a_configuration_of_any_method_needs_neither_torch_nor_ray() -> None:
+    """In a process of its own: the section, the checks, and which devices the run stands on."""
+    code = (
+        "import json, sys\n"
+        "from rayfed import plugins\n"
+        "from rayfed.config import parse\n"
+        "from rayfed.methods.spec import method_of\n"
+        "found = {}\n"
+        "for name, method in json.loads(sys.argv[1]).items():\n"
+        "    config = parse({'method': {'name': name, **method}})\n"
+        "    spec = method_of(config)\n"
+        "    heavy = [each for each in ('torch', 'ray', 'mlflow') if each in sys.modules]\n"
+        "    found[name] = [type(config.method) is spec.settings, spec.topology(config).devices, heavy]\n"
+        "print(json.dumps([found, list(plugins.methods())]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(EVERY)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    found, known = json.loads(done.stdout)
+    assert known == list(EVERY)
+    assert found == {name: [True, 10, []] for name in EVERY}

@@ -152,7 +152,7 @@ def test_a_logged_generator_makes_any_number_of_images(uri, tmp_path):
     expected = generator.eval()(torch.from_numpy(z)).detach().numpy()
     generator.train()
     tracker = track(uri, tmp_path, experiment="generators")
-    tracker.log_generator(generator, latent=5)
+    tracker.log_model("generator", generator, (5,))
     with torch.no_grad():
         generator.body[0].weight.zero_()  # what happens after the call must not be seen
     assert tracker.close("FINISHED") is None
@@ -176,7 +176,7 @@ from rayfed import config
 from rayfed.tracking import Tracker
 tracker = Tracker(config.Tracking(), sys.argv[1], sys.argv[2], "r", {"long": "x" * 9000}, {})
 tracker.log(0, {"a": 1.0})
-tracker.log_generator(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Unflatten(1, (1, 2, 2))), 3)
+tracker.log_model("g", torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Unflatten(1, (1, 2, 2))), (3,))
 assert tracker.close("FINISHED") is None
 """
 
@@ -258,7 +258,7 @@ def test_a_server_that_stays_away_is_told_in_one_line_in_time(uri, port, tmp_pat
 
 def test_no_tracker_takes_every_call():
     tracker, calls = NoTracker(), [name for name in vars(Tracker) if not name.startswith("_")]
-    assert calls == ["log", "log_file", "log_image", "set_tag", "log_generator", "close", "look"]
+    assert calls == ["log", "log_file", "log_image", "set_tag", "log_model", "close", "look"]
     assert [name for name in calls if not callable(getattr(tracker, name))] == []
     assert tracker.close("FINISHED") is None
     assert tracker.run_id is None

@@ -18,8 +18,8 @@ from record import record
 from rayfed.config import parse
 from rayfed.config.table import load_table
 from rayfed.data.setup import prepare
+from rayfed.engine.session import LocalSession
 from rayfed.report.curves import Panel, curves_figure
-from rayfed.runtime.session import LocalSession
 
 CLIENTS, SEEDS = (1, 3, 5, 7, 8), (0,)
 TABLE = Path(__file__).parents[1] / "devices" / "paper.csv"

@@ -4,7 +4,7 @@
 
 The paper's testbed (section 4): every node, the server too, has a Tesla P100 and a 2 Gb/s Ethernet link. LSGAN, B = 50,
 whole Fashion-MNIST (60,000 images an epoch); FeGAN with E = 30 and C = 0.025, at least one device. Each kind of call is
-computed once (rayfed.runtime.rehearsal); minutes on two cores. Writes PNGs into FOLDER (docs/figures).
+computed once (rayfed.app.rehearsal); minutes on two cores. Writes PNGs into FOLDER (docs/figures).
 """
 
 import math
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from record import record
 
+from rayfed.app.rehearsal import Known, rehearse_rounds
 from rayfed.config import parse
 from rayfed.data import partition
 from rayfed.data.datasets import Dataset
 from rayfed.data.setup import Federation
 from rayfed.report.curves import Panel, curves_figure
-from rayfed.runtime.rehearsal import Known, rehearse_rounds
 
 P100_FLOPS = 9.3e12
 """Its data sheet's float32 peak."""
@@ -72,19 +72,24 @@ def md_gan(devices: int, used: float) -> dict[str, float]:
     return round_of({"name": "md-gan", "iterations": 1, "swap_epochs": 0}, devices, used)
 
 
+def released_md_gan(devices: int, used: float) -> dict[str, float]:
+    """The md-gan.py of FeGAN's released code on the wire: G and D to every device and back in each iteration."""
+    return round_of({"name": "fl-vanilla", "iterations": 1, "fraction": 1.0}, devices, used)
+
+
 def figure_12(folder: Path) -> None:
     """Throughput against devices."""
     table, panels = [], []
     for used in USED:
-        found = {"MD-GAN": [md_gan(n, used) for n in DEVICES], "FeGAN": [fegan(n, used) for n in DEVICES]}
+        methods = {"MD-GAN": md_gan, "MD-GAN as released": released_md_gan, "FeGAN": fegan}
+        found = {label: [method(n, used) for n in DEVICES] for label, method in methods.items()}
         curves = {label: (DEVICES, np.array([epochs_per_s(m) for m in rounds])) for label, rounds in found.items()}
         panels.append(Panel(f"{used:.0%} of a P100's peak", "devices", "epochs/s", curves))
         for i, n in enumerate(DEVICES):
             rates = {label: float(values[i]) for label, (_, values) in curves.items()}
             down = {f"{label} MB/round": rounds[i]["bytes_down"] / 1e6 for label, rounds in found.items()}
-            table.append(
-                {"of peak": used, "devices": n, **rates, "FeGAN/MD-GAN": rates["FeGAN"] / rates["MD-GAN"], **down}
-            )
+            ratios = {f"FeGAN/{label}": rates["FeGAN"] / rates[label] for label in list(methods)[:2]}
+            table.append({"of peak": used, "devices": n, **rates, **ratios, **down})
     figure = curves_figure(panels, folder / "fegan-12.png")
     record("fegan-12", figure, table, {"flops_per_s": P100_FLOPS, "used": USED, "C": 0.025, "E": 30, "B": 50})
 

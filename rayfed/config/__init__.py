@@ -7,33 +7,14 @@ device's data) are checked in `rayfed.data.setup`, in the same words.
 
 from rayfed.config.clients import Client, Device
 from rayfed.config.comparison import Comparison, load_comparison
-from rayfed.config.methods import (
-    F2A,
-    F2U,
-    AsynDgan,
-    CentralGenerator,
-    Centralized,
-    DistributedTraining,
-    FederatedTraining,
-    FedGan,
-    Fegan,
-    FlVanilla,
-    FslGan,
-    MdGan,
-    Ren,
-)
 from rayfed.config.reading import flatten, load, parse, with_overrides
 from rayfed.config.run import RunConfig
 from rayfed.config.sections import Data, Devices, Evaluation, Model, Ray, Resources, Role, Store, Tracking
 from rayfed.config.simulation import Cell, Lan, Profile, Twin, Wired
+from rayfed.config.training import DistributedTraining, FederatedTraining, Training
 
 __all__ = [
-    "F2A",
-    "F2U",
-    "AsynDgan",
     "Cell",
-    "CentralGenerator",
-    "Centralized",
     "Client",
     "Comparison",
     "Data",
@@ -41,22 +22,17 @@ __all__ = [
     "Devices",
     "DistributedTraining",
     "Evaluation",
-    "FedGan",
     "FederatedTraining",
-    "Fegan",
-    "FlVanilla",
-    "FslGan",
     "Lan",
-    "MdGan",
     "Model",
     "Profile",
     "Ray",
-    "Ren",
     "Resources",
     "Role",
     "RunConfig",
     "Store",
     "Tracking",
+    "Training",
     "Twin",
     "Wired",
     "flatten",

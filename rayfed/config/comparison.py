@@ -21,13 +21,15 @@ class Comparison(Section):
     """Several methods, or several settings of one (how many devices, how weak), on the same data, network and seeds."""
 
     base: dict[str, Any]
-    """A run's configuration without what the runs differ in."""
+    """A run's configuration, without what the runs differ in."""
     runs: dict[str, dict[str, Any]]
-    """name -> what is the run's own, merged over `base`."""
-    seeds: list[Annotated[int, Field(ge=0)]] | None = None
-    """Every run with every seed; a seed is a partition of the data too. none: the base's."""
+    """The runs by name, each with what is its own, merged over `base`: `devices`, `method`, `model`, `resources`,
+    `rounds` and `wire` may differ."""
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] | None = None
+    """Seeds with each of which every run is made; a seed is a partition of the data too. None means that of `base`."""
     devices: list[Count] | None = None
-    """Device counts at which throughput is measured; none: half, once, twice and four times the base's, at least 2."""
+    """Device counts at which throughput is rehearsed on the twin. None means half, once, twice and four times the
+    run's own, at least 2."""
 
     @field_validator("runs", "seeds", "devices")
     @classmethod

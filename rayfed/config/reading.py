@@ -1,8 +1,10 @@
 """Reading a configuration: YAML, dotted overrides, and one line for whatever is wrong with them."""
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -10,8 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from rayfed import plugins
 from rayfed.config.run import RunConfig
-from rayfed.errors import UserError
+from rayfed.config.training import Training
+from rayfed.errors import UserError, shown
 
 Validated = TypeVar("Validated", bound=BaseModel)
 
@@ -40,18 +44,23 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     tree = read(path)
     if {"base", "runs"} <= tree.keys():
         raise UserError(f"{path}: is a comparison of several runs; use `rayfed compare {path}`")
-    _find_tables(tree, Path(path).parent)
+    _find_files(tree, Path(path).parent)
     for override in overrides:
         apply_override(tree, override)
     return parse(tree)
 
 
-def _find_tables(tree: dict[str, Any], folder: Path) -> None:
-    """A device table that is not where its path says from here is looked for beside the configuration."""
+def _find_files(tree: dict[str, Any], folder: Path) -> None:
+    """A file that a method reads, and that is not where its path says from here, is looked for beside the
+    configuration."""
     method = tree.get("method")
-    if isinstance(method, dict) and isinstance(method.get("table"), str) and not Path(method["table"]).exists():
-        beside = folder / method["table"]
-        method["table"] = str(beside) if beside.exists() else method["table"]
+    if not isinstance(method, dict):
+        return
+    with suppress(UserError):  # an unknown method is told of when the tree is validated
+        for key in plugins.method(method.get("name")).settings.files:
+            if isinstance(method.get(key), str) and not Path(method[key]).exists():
+                beside = folder / method[key]
+                method[key] = str(beside) if beside.exists() else method[key]
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -63,7 +72,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: must hold `key: value` lines, not {type(tree).__name__}")
@@ -78,15 +87,13 @@ def with_overrides(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     return parse(tree)
 
 
-def parse(tree: Mapping[str, Any]) -> RunConfig:
-    """Validate a nested mapping, `method.table` read from its file; raises UserError with one line."""
-    method = tree.get("method")
-    if isinstance(method, Mapping) and "table" in method:
-        from rayfed.config.table import load_table  # which reads with this module
+def overrides_of(values: Mapping[str, Any]) -> list[str]:
+    """Python keywords as overrides: `devices__count=80` as `devices.count=80`."""
+    return [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in values.items()]
 
-        rest = {key: value for key, value in method.items() if key != "table"}
-        clients = [client.model_dump() for client in load_table(str(method["table"]))]
-        tree = {**tree, "method": rest | {"clients": clients}}
+
+def parse(tree: Mapping[str, Any]) -> RunConfig:
+    """Validate a nested mapping; raises UserError with one line."""
     return validate(RunConfig, tree)
 
 
@@ -97,7 +104,7 @@ def validate(model: type[Validated], tree: Mapping[str, Any]) -> Validated:
     except ValidationError as error:
         lines: dict[str, str] = {}
         for each in error.errors():
-            key, line = _explain(model, each)
+            key, line = _explain(model, each, tree)
             lines[key] = f"{lines[key]} or {line.rpartition('must be ')[2]}" if key in lines else line
         raise UserError("; ".join(list(lines.values())[:3])) from None
 
@@ -116,11 +123,11 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set `a.b=value` (the value is YAML) in a nested mapping; raises UserError with one line."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise UserError(f"{override!r}: an override is key=value, e.g. devices.count=80")
+        raise UserError(f"{shown(override)}: an override is key=value, e.g. devices.count=80")
     try:
         value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise UserError(f"{override!r}: the value is not valid YAML; quote it") from None
+    except (yaml.YAMLError, ValueError):  # ValueError: a day that is in no month, a number of thousands of digits
+        raise UserError(f"{shown(override)}: the value is not valid YAML; quote it") from None
     *parents, leaf = key.split(".")
     for parent in parents:
         child = tree.setdefault(parent, {})
@@ -137,9 +144,9 @@ def _tagged(field: FieldInfo) -> dict[Any, Any]:
     return {name: member for member in members for name in get_args(member.model_fields[tag].annotation)}
 
 
-def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], Any, dict[Any, Any]]:
-    """Where an error is: its key, without pydantic's own names for the members of a union; the section that holds it;
-    the sections by tag that it could be."""
+def _follow(model: type[BaseModel], loc: tuple[Any, ...], tree: Any) -> tuple[list[str], Any, dict[Any, Any]]:
+    """Where an error in a tree is: its key, without pydantic's own names for the members of a union; the section that
+    holds it; the sections by tag that it could be."""
     names: list[str] = []
     section: Any = model
     tagged: dict[Any, Any] = {}
@@ -149,6 +156,8 @@ def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], An
             section, tagged = tagged[part], {}
         elif field is not None:
             names, section, tagged = [*names, part], field.annotation, _tagged(field)
+            if section is Training and len(loc) > 1:
+                section = plugins.method(tree[part]["name"]).settings
         elif isinstance(part, int):
             names, section = [*names, str(part)], (*get_args(section), None)[0]
         elif not part.startswith(("constrained-", "literal[")):
@@ -156,24 +165,26 @@ def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], An
     return names, section, tagged
 
 
-def _explain(model: type[BaseModel], error: Mapping[str, Any]) -> tuple[str, str]:
+def _explain(model: type[BaseModel], error: Mapping[str, Any], tree: Mapping[str, Any]) -> tuple[str, str]:
     """The key of one pydantic error, and the error as `key = value: what would be right`."""
-    names, section, tagged = _follow(model, error["loc"])
+    names, section, tagged = _follow(model, error["loc"], tree)
     key, kind, value = ".".join(names), error["type"], error["input"]
+    if kind == "unknown_method":
+        return key, error["msg"]
     if kind == "extra_forbidden":
-        return key, f"{key} = {value!r}: unknown key; {_suggest(names, section)}"
+        return key, f"{key} = {shown(value)}: unknown key; {_suggest(names, section)}"
     if kind == "missing":
         return key, f"{key}: missing"
     if kind.startswith("union_tag"):
         tag = error["ctx"]["discriminator"].strip("'")
         given = value.get(tag) if isinstance(value, dict) else value
-        return key, f"{key}.{tag} = {given!r}: must be one of {', '.join(tagged)}"
+        return key, f"{key}.{tag} = {shown(given)}: must be one of {', '.join(tagged)}"
     message: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if kind == "value_error" and "=" in message.split(":")[0]:
         return key, message
     if kind.startswith(("model_", "dict_")):
         message = "must be a section of `key: value` lines"
-    return key, f"{key} = {value!r}: {message}"
+    return key, f"{key} = {shown(value)}: {message}"
 
 
 def _suggest(names: list[str], section: Any) -> str:

@@ -1,10 +1,10 @@
 """The sections of a configuration that every method shares, and what each key means."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 ModelName = Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"]
 
@@ -18,40 +18,62 @@ class Section(BaseModel):
 class Devices(Section):
     """The simulated devices and their capabilities, relative to the strongest."""
 
-    count: Count = 10
+    count: Annotated[int, Field(ge=1, le=10**6)] = 10
+    """How many clients there are; with most methods each has one device."""
     weak_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The fraction of the devices that are weak; the seed chooses which."""
     weak_memory: Fraction = 0.5
+    """A weak device's memory over that of the others, for `method.load` = `linear`."""
     weak_compute: Fraction = 0.5
+    """A weak device's speed over that of the others, for `method.load` = `linear` and on the twin."""
 
 
 class Data(Section):
     """The data set and how it is spread over the devices."""
 
     name: str = "fashion-mnist-6k"
+    """A data set that `rayfed datasets` lists, `imagefolder:PATH` for a folder of images of your own, or
+    `package.module:FUNCTION` for a function that reads them."""
     root: str | None = None
-    """Where the whole data sets lie (torchvision's layout) or are downloaded to."""
+    """The folder where the whole data sets lie in torchvision's layout, or are downloaded to. None means the system's
+    copy if there is one, else rayfed's cache folder."""
     partition: Literal["iid", "fegan", "classes", "dirichlet"] = "fegan"
+    """How the data is spread: evenly (`iid`), by the engine of FeGAN's section 4 (`fegan`), so many classes on each
+    device (`classes`), or by a Dirichlet distribution (`dirichlet`)."""
     max_class: Count = 5
+    """For partition `fegan`: the most classes that a device can hold."""
     max_samples: Count = 3000
-    """max_class, max_samples: the FeGAN engine (section 4)."""
+    """For partition `fegan`: the most samples of a class that a device can hold."""
     classes_per_device: Count = 2
-    """For partition `classes`."""
+    """For partition `classes`: how many classes each device holds."""
     alpha: Annotated[float, Field(gt=0)] = 0.5
-    """For partition `dirichlet`: smaller is more skewed."""
+    """For partition `dirichlet`: its parameter; smaller is more skewed."""
+
+
+def _networks(name: str) -> str:
+    if name not in get_args(ModelName) and ":" not in name:
+        raise ValueError(f"must be one of {', '.join(get_args(ModelName))}, or package.module:ARCHITECTURE")
+    return name
 
 
 class Model(Section):
     """The networks, their loss, optimizer and arithmetic."""
 
-    name: ModelName = "lsgan"
+    name: Annotated[str, AfterValidator(_networks)] = "lsgan"
+    """`lsgan` (32x32), `dcgan28`, `dcgan32`, `dcgan64`, or `package.module:ARCHITECTURE` for one of your own."""
     width: Count | None = None
-    """Channels of a DCGAN's widest-image layer (ngf = ndf); none: 64, as published."""
+    """Channels of a DCGAN's layers next to the image (ngf = ndf). None means 64, as published."""
     loss: Literal["mse", "bce"] | None = None
-    """none: mse for lsgan, bce (with logits) for dcgan."""
+    """The loss of both networks. None means the one they were published with: `mse` for lsgan, `bce` (with logits) for
+    a DCGAN."""
     precision: Literal["float32", "bf16"] = "float32"
+    """The arithmetic of the networks; `bf16` is torch's autocast."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Adam's learning rate."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Adam's decay of the first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Adam's decay of the second moment."""
 
     @model_validator(mode="after")
     def _width_is_for_dcgan(self) -> "Model":
@@ -76,66 +98,79 @@ class Role(Section):
     """Resources of one kind of actor, as Ray's annotations: bookkeeping, not limits."""
 
     num_cpus: Share = 0
+    """CPUs that Ray counts for the actor: a multiple of 0.0001, and whole above 1."""
     num_gpus: Share = 0
-    memory: Annotated[int, Field(ge=0)] = 0
-    """Bytes."""
+    """GPUs, in the same way. An actor with a share of a GPU computes on it."""
+    memory: Annotated[int, Field(ge=0, le=10**15)] = 0
+    """Bytes of memory that Ray counts for the actor. 0 means that none are asked for."""
 
 
 class DeviceHostRole(Role):
     """A device host runs the device halves, one device at a time, on one thread or a share of a GPU."""
 
     num_cpus: Share = 1
+    """CPUs that Ray counts for the actor: a multiple of 0.0001, and whole above 1."""
 
 
 class Resources(Section):
     """How many device hosts there are and what each actor asks of the cluster."""
 
     hosts: Count | Literal["auto"] = "auto"
-    """auto: as many as the cluster's free cores (or GPU shares) allow, at most one per participant (one per device of a
-    client with fsl-gan)."""
+    """How many device hosts run. `auto` means as many as fit beside the other actors, at most one per participant, or
+    one per device where devices have hosts of their own (FSL-GAN)."""
     server: Role = Role()
+    """The generator server, which runs the method's server half."""
     scheduler: Role = Role()
+    """The scheduler, which says who takes part."""
     evaluator: Role = Role()
+    """The evaluator, which judges the generator beside the training."""
     device_host: DeviceHostRole = DeviceHostRole()
+    """Each device host, which runs the device halves, one device at a time."""
 
 
 class Ray(Section):
     """Where the cluster is."""
 
     address: str | None = None
-    """none: RAY_ADDRESS if set, else a private Ray on the loopback interface of this machine."""
+    """The cluster's address, such as `HEAD:6379`. None means RAY_ADDRESS if it is set, else a private Ray on the
+    loopback interface of this machine."""
     wait_s: Annotated[float, Field(gt=0)] = 300
-    """How long to wait for actors that the cluster can hold but that have not started."""
-    object_store_mb: Annotated[int, Field(ge=100)] = 1000
-    """Of a private Ray."""
+    """Seconds to wait for actors that the cluster can hold but that have not started."""
+    object_store_mb: Annotated[int, Field(ge=100, le=10**9)] = 1000
+    """The size of a private Ray's object store, in units of 2^20 bytes."""
 
 
 class Evaluation(Section):
-    """FID: how often, on how many images, in which feature space."""
+    """How often the generator is evaluated, on how many images, and in which feature space its FID is taken."""
 
-    every: Annotated[int, Field(ge=0)] = 5
-    """Rounds between evaluations; 0: never."""
-    samples: Annotated[int, Field(ge=2)] = 10_000
-    """Generated images; the real side is the whole test split."""
+    every: Annotated[int, Field(ge=0, le=10**9)] = 5
+    """Rounds between two evaluations; the last round is evaluated too. 0 means that there are none."""
+    samples: Annotated[int, Field(ge=2, le=10**7)] = 10_000
+    """How many images are generated for an FID; the real side is the whole test split."""
     extractor: Literal["auto", "inception", "classifier", "both"] = "auto"
-    """auto: Inception where its weights are, beside the classifier; see `rayfed.evaluation`."""
+    """The feature space. `auto` means the classifier's, and Inception's too if its weights are on this machine;
+    `inception` and `both` download them."""
     weights: str | None = None
-    """Inception's weights; none: RAYFED_FID_WEIGHTS, else pytorch-fid's own download."""
+    """The file of Inception's weights. None means RAYFED_FID_WEIGHTS if it is set, else where pytorch-fid keeps its
+    download."""
 
 
 class Tracking(Section):
-    """MLflow."""
+    """What is recorded in MLflow."""
 
     enabled: bool = True
+    """Whether the run is tracked at all."""
     uri: str | None = None
-    """none: MLFLOW_TRACKING_URI if set, else SQLite in the runs folder."""
+    """MLflow's tracking server or database. None means MLFLOW_TRACKING_URI if it is set, else SQLite in the runs
+    folder."""
     experiment: str = "rayfed"
+    """The name of the experiment that the run belongs to; it is made if it is not there."""
 
 
 class Store(Section):
-    """The learning state's database."""
+    """The database of the learning state."""
 
     url: str | None = None
-    """A SQLAlchemy URL; none: SQLite in the runs folder."""
+    """A SQLAlchemy URL, such as `postgresql+psycopg://user@host/database`. None means SQLite in the runs folder."""
     keep: Count = 2
-    """How many last commits of a run are kept."""
+    """From how many of its last rounds a run can be restored; the states of older ones are dropped."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rayfed.data import imagefolder, images, shipped
+from rayfed.data import imagefolder, images, outside, shipped
 from rayfed.data.images import Images, Labels, Splits, resize
 from rayfed.errors import UserError
 
@@ -80,11 +80,16 @@ def load(name: str, root: str | None = None, size: int | None = None) -> Dataset
     `root` is where the whole data sets lie or are downloaded to (none: where the system keeps them, else rayfed's
     cache folder); the shipped subset and image folders do without. Raises UserError for an unknown name, for files
     that are missing and cannot be downloaded, and for files that are not what they should be.
+
+    A dotted name, `package.module:FUNCTION`, is a function of (root, size) that returns `rayfed.data.images.Splits`, or
+    a tuple of the same; raises UserError for one that does not import, and for one that returns something else.
     """
     if name.startswith(FOLDER):
         splits = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), images.needed(size, name))
     elif name in SOURCES:
         splits = SOURCES[name].read(root, size)
+    elif ":" in name:
+        splits = outside.read(name, root, size)
     else:
         known = ", ".join(known for known, _ in describe())
         raise UserError(f"data.name = {name!r}: unknown data set; use one of {known}")
@@ -99,4 +104,5 @@ def describe() -> list[tuple[str, str]]:
     """The name and a one-line description (training / test images, size, classes) of every data set."""
     known = [(name, source.description) for name, source in SOURCES.items()]
     folder = "your images: PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* (a tenth held out)"
-    return [*known, (f"{FOLDER}PATH", folder)]
+    function = "your own: a function of (root, size) that returns images, labels and classes"
+    return [*known, (f"{FOLDER}PATH", folder), ("package.module:FUNCTION", function)]

@@ -1,14 +1,17 @@
 """From a run's configuration to data on devices, with the checks that only the data can make."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from rayfed import seeding
-from rayfed.config import Centralized, RunConfig
+from rayfed.config import RunConfig
 from rayfed.data import partition
 from rayfed.data.datasets import Dataset, load
 from rayfed.data.partition import Indices, union
+from rayfed.data.population import EvaluationData, Population
+from rayfed.data.shard import Shards
 from rayfed.errors import UserError
 
 
@@ -23,6 +26,26 @@ class Federation:
     dataset: Dataset
     parts: list[Indices]
     counts: Indices
+
+    @cached_property
+    def population(self) -> Population:
+        """What servers and schedulers know of it."""
+        labels, classes = self.dataset.train_labels, self.counts.shape[1]
+        held = np.bincount(labels[union(self.parts)], minlength=classes)
+        whole = np.bincount(labels, minlength=classes)
+        return Population(self.dataset.train_images.shape[1], self.counts, held, whole)
+
+    @cached_property
+    def evaluation_data(self) -> EvaluationData:
+        """What a state is judged on."""
+        held = self.dataset
+        images = held.train_images, held.train_labels, held.test_images, held.test_labels
+        return EvaluationData(*images, len(held.classes), held.key)
+
+    def shards(self, seed: int) -> Shards:
+        """The data where the clients run, for a run's seed."""
+        dataset = self.dataset
+        return Shards(dataset.train_images, dataset.train_labels, self.parts, self.counts.shape[1], seed)
 
 
 def prepare(config: RunConfig, size: int) -> Federation:
@@ -70,7 +93,7 @@ def _check_partition(config: RunConfig, dataset: Dataset) -> None:
 
 def _check_batch(config: RunConfig, parts: list[Indices]) -> None:
     sizes = [len(part) for part in parts]
-    if isinstance(config.method, Centralized):
+    if config.method.pools_data:
         limit = len(union(parts))
         holds = f"the devices hold {limit} distinct images together"
     elif config.data.partition == "fegan":

@@ -42,11 +42,13 @@ class Network(nn.Module):
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Features [B, 64] of uint8 images [B, C, H, W]."""
-        return self.features(images.float() / 127.5 - 1)
+        features: torch.Tensor = self.features(images.float() / 127.5 - 1)
+        return features
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Class scores [B, K] of uint8 images [B, C, H, W]."""
-        return self.head(self.embed(images))
+        scores: torch.Tensor = self.head(self.embed(images))
+        return scores
 
 
 class ClassifierExtractor:

@@ -47,4 +47,5 @@ def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
     """R [F, rank] with R R^T = cov [F, F], less the eigenvalues that are nothing but rounding."""
     values, vectors = np.linalg.eigh(cov)
     kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
+    root: NDArray[np.float64] = vectors[:, kept] * np.sqrt(values[kept])
+    return root

@@ -49,7 +49,8 @@ class InceptionExtractor:
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
         x = images.expand(-1, 3, -1, -1).to(torch.float32, memory_format=torch.channels_last) / 255
         x = F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
-        return self._network(2 * x - 1)
+        features: torch.Tensor = self._network(2 * x - 1)
+        return features
 
 
 def load(path: Path) -> nn.Module:
@@ -74,4 +75,5 @@ def load(path: Path) -> nn.Module:
     except (OSError, EOFError, RuntimeError, TypeError, UnpicklingError):
         raise UserError(f"{path}: not the Inception weights of pytorch-fid; they are at {FID_WEIGHTS_URL}") from None
     network.fc = nn.Identity()
-    return network.eval()
+    ready: nn.Module = network.eval()
+    return ready

@@ -1,9 +1,10 @@
-"""How models cross the wire: one contiguous buffer, parameters and buffers together.
+"""How models, images and activations cross the wire: one contiguous buffer, for models parameters and buffers together.
 
 float32 is exact; float16 halves the bytes (values beyond its range are clipped to it); int8 quarters them, with
 one float32 scale per tensor so that value = code * scale, |code| <= 127.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -14,12 +15,20 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float32]
 
 
+Kinds = Mapping[str, int]
+"""Bytes by the kind of payload: model, fakes, feedback, activations, gradients, ..."""
+OTHER = "other"
+"""The kind of arrays that no codec has packed."""
+
+
 @dataclass(frozen=True)
 class Packed:
-    """Encoded models: `data` [n] float32, float16 or int8; `scales` [tensors] float32 for int8, else empty."""
+    """An encoded payload: `data` [n] float32, float16 or int8; `scales` [tensors] float32 for int8, else empty."""
 
     data: NDArray[Any]
     scales: Vector
+    kind: str = "model"
+    """What it is, for the ledger; see Kinds."""
 
     @property
     def nbytes(self) -> int:
@@ -28,13 +37,14 @@ class Packed:
 
 
 class Codec:
-    """Encodes and decodes models of one layout.
+    """Encodes and decodes payloads of one layout and kind.
 
     `sizes` gives, per model name and in wire order, the number of values of each of its tensors.
     """
 
-    def __init__(self, wire: str, sizes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, wire: str, sizes: Mapping[str, Sequence[int]], kind: str = "model") -> None:
         self.wire = wire
+        self.kind = kind
         self.lengths = {name: sum(tensors) for name, tensors in sizes.items()}
         self.tensors = np.array([size for tensors in sizes.values() for size in tensors], dtype=np.int64)
         self.length = int(self.tensors.sum())
@@ -46,14 +56,14 @@ class Codec:
             raise ValueError(f"models hold {flat.size} values, the layout has {self.length}")
         none = np.empty(0, np.float32)
         if self.wire == "float32":
-            return Packed(flat, none)
+            return Packed(flat, none, self.kind)
         if self.wire == "float16":
             limit = np.finfo(np.float16).max
-            return Packed(np.clip(flat, -limit, limit).astype(np.float16), none)
+            return Packed(np.clip(flat, -limit, limit).astype(np.float16), none, self.kind)
         peaks = np.maximum.reduceat(np.abs(flat), self._starts())
         scales = np.maximum(peaks / np.float32(127), np.finfo(np.float32).tiny)
         codes = np.rint(flat / np.repeat(scales, self.tensors))
-        return Packed(np.clip(codes, -127, 127).astype(np.int8), scales)
+        return Packed(np.clip(codes, -127, 127).astype(np.int8), scales, self.kind)
 
     def decode(self, packed: Packed) -> dict[str, Vector]:
         """One buffer to float32 vectors (views of the buffer when the wire is float32: copy before writing)."""
@@ -76,14 +86,23 @@ class Codec:
         return np.concatenate(([0], np.cumsum(self.tensors)[:-1]))
 
 
-def payload_bytes(payload: Any) -> int:
-    """Bytes of the arrays in a payload; scalars (a load, a loss) are control data and count as nothing."""
-    if isinstance(payload, np.ndarray | Packed):
-        return payload.nbytes
-    if isinstance(payload, Mapping):
-        return sum(payload_bytes(value) for value in payload.values())
-    if isinstance(payload, list | tuple):
-        return sum(payload_bytes(value) for value in payload)
-    if is_dataclass(payload):
-        return sum(payload_bytes(getattr(payload, field.name)) for field in fields(payload))
-    return 0
+def payload_kinds(payload: Any) -> Kinds:
+    """Bytes of the arrays in a payload, by kind; scalars (a load, a loss) are control data and count as nothing."""
+    found: Counter[str] = Counter()
+    _count(payload, found)
+    return dict(found)
+
+
+def _count(payload: Any, found: Counter[str]) -> None:
+    if isinstance(payload, Packed):
+        found[payload.kind] += payload.nbytes
+    elif isinstance(payload, np.ndarray):
+        found[OTHER] += payload.nbytes
+    elif isinstance(payload, Mapping):
+        _count(list(payload.values()), found)
+    elif isinstance(payload, list | tuple):
+        for each in payload:
+            _count(each, found)
+    elif is_dataclass(payload):
+        for field in fields(payload):
+            _count(getattr(payload, field.name), found)

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rayfed.fleet.codec import payload_bytes
+from rayfed.fleet.codec import payload_kinds
 from rayfed.fleet.protocol import Arrays, Receipt
+from rayfed.ids import DeviceId
 
 
 class Host:
@@ -15,15 +16,15 @@ class Host:
     that the device owns until its next turn. `flops()` gives the floating-point operations since it was last asked.
     """
 
-    def __init__(self, build: Callable[[int, Arrays], Any], flops: Callable[[], int] = int) -> None:
+    def __init__(self, build: Callable[[DeviceId, Arrays], Any], flops: Callable[[], int] = int) -> None:
         self.build = build
         self.flops = flops
 
-    def run(self, device: int, method: str, state: Arrays, *args: Any) -> tuple[Any, Arrays, Receipt]:
+    def run(self, device: DeviceId, method: str, state: Arrays, *args: Any) -> tuple[Any, Arrays, Receipt]:
         """Run one call; the same state and arguments give the same reply, on any host, any number of times."""
         start = time.perf_counter()
         half = self.build(device, state)
         reply = getattr(half, method)(*args)
         seconds = time.perf_counter() - start
-        inputs = tuple(payload_bytes(arg) for arg in args)
-        return reply, half.state, Receipt(seconds, self.flops(), inputs, payload_bytes(reply))
+        inputs = tuple(payload_kinds(arg) for arg in args)
+        return reply, half.state, Receipt(seconds, self.flops(), inputs, payload_kinds(reply))

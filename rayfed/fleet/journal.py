@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from rayfed.fleet.ledger import Collect, Event, Ledger, Mark, Share, Work
 from rayfed.fleet.protocol import Future, Receipt
+from rayfed.ids import DeviceId
 
 
 class Journal:
@@ -14,7 +15,7 @@ class Journal:
     def __init__(self) -> None:
         self._entries: list[Event | Future] = []
         self._needs: dict[int, list[int]] = {}
-        self._last: dict[int, int] = {}
+        self._last: dict[DeviceId, int] = {}
         self._handles = 0
 
     def share(self, since: str | None) -> int:

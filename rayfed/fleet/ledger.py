@@ -6,8 +6,11 @@ everything would have happened on other hardware; see `rayfed.twin.clock`.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rayfed.fleet.codec import Kinds
+from rayfed.ids import DeviceId
 from rayfed.seeding import SERVER
 
 
@@ -37,25 +40,35 @@ class Work:
 
 @dataclass(frozen=True)
 class Input:
-    """One argument of a call: its bytes, the node that holds it, and the handle or the call whose reply it is."""
+    """One argument of a call: the node that holds it, its bytes by kind, the handle or the call whose reply it is."""
 
     source: int
-    nbytes: int
+    kinds: Kinds
     handle: int | None = None
     call: int | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Of all kinds."""
+        return sum(self.kinds.values())
 
 
 @dataclass(frozen=True)
 class Call:
-    """The server submits a call on a device; the call's cost and the bytes of its reply."""
+    """The server submits a call on a device; the call's cost and the bytes of its reply by kind."""
 
     id: int
-    device: int
+    device: DeviceId
     method: str
     seconds: float
     flops: int
     inputs: tuple[Input, ...]
-    output: int
+    output: Kinds
+
+    @property
+    def nbytes(self) -> int:
+        """Of the reply."""
+        return sum(self.output.values())
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,12 @@ class Transfer:
     call: int
     source: int
     destination: int
-    nbytes: int
+    kinds: Kinds
+
+    @property
+    def nbytes(self) -> int:
+        """Of all kinds."""
+        return sum(self.kinds.values())
 
 
 @dataclass
@@ -95,7 +113,7 @@ class Ledger:
         collected = {call for event in self.events if isinstance(event, Collect) for call in event.calls}
         moves = []
         for call in self.calls:
-            moves += [Transfer(call.id, each.source, call.device, each.nbytes) for each in call.inputs]
+            moves += [Transfer(call.id, each.source, call.device, each.kinds) for each in call.inputs]
             if call.id in collected:
                 moves.append(Transfer(call.id, call.device, SERVER, call.output))
         return [move for move in moves if move.nbytes and move.source != move.destination]
@@ -115,6 +133,11 @@ class Ledger:
         """Device to device."""
         return sum(t.nbytes for t in self.transfers if SERVER not in (t.source, t.destination))
 
+    @property
+    def bytes_by_kind(self) -> Counter[str]:
+        """What crossed any link, by kind of payload."""
+        return _sum(t.kinds for t in self.transfers)
+
     def bytes_by_device(self) -> Counter[int]:
         """Bytes over each device's link, both ways."""
         total: Counter[int] = Counter()
@@ -122,3 +145,10 @@ class Ledger:
             for node in {t.source, t.destination} - {SERVER}:
                 total[node] += t.nbytes
         return total
+
+
+def _sum(every: Iterable[Kinds]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for kinds in every:
+        total.update(kinds)
+    return total

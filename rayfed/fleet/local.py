@@ -8,6 +8,7 @@ from rayfed.fleet.host import Host
 from rayfed.fleet.journal import Journal
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Arrays, Future, Handle, Receipt, sources
+from rayfed.ids import DeviceId
 
 
 class LocalFleet:
@@ -15,8 +16,8 @@ class LocalFleet:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._states: dict[int, Arrays] = {}
-        self._changed: set[int] = set()
+        self._states: dict[DeviceId, Arrays] = {}
+        self._changed: set[DeviceId] = set()
         self._replies: dict[int, Any] = {}
         self._receipts: dict[int, Receipt] = {}
         self._before: dict[int, Arrays] = {}
@@ -33,7 +34,7 @@ class LocalFleet:
     def work(self, method: str, flops: Callable[[], int]) -> AbstractContextManager[None]:
         return self._journal.work(method, flops)
 
-    def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+    def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0) -> Future:
         self._release()
         before = self._states.get(device, {})
         reply, state, receipt = self._host.run(device, method, before, *map(self._value, args))
@@ -74,9 +75,9 @@ class LocalFleet:
             return self._replies[arg.call]
         return arg.ref if isinstance(arg, Handle) else arg
 
-    def changed(self) -> dict[int, Arrays]:
+    def changed(self) -> dict[DeviceId, Arrays]:
         changed, self._changed = self._changed, set()
         return {device: self._states[device] for device in sorted(changed)}
 
-    def restore(self, states: dict[int, Arrays]) -> None:
+    def restore(self, states: dict[DeviceId, Arrays]) -> None:
         self._states.update(states)

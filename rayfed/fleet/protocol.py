@@ -1,22 +1,24 @@
-"""What an algorithm sees of the devices: share, submit, collect."""
+"""What a method sees of the devices: share, submit, collect."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rayfed.fleet.codec import Kinds
 from rayfed.fleet.ledger import Call, Input, Ledger
+from rayfed.ids import DeviceId
 from rayfed.seeding import SERVER
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a call cost: measured seconds, floating-point operations, bytes of each argument, bytes of the reply."""
+    """What a call cost: measured seconds, floating-point operations, bytes by kind of each argument and the reply."""
 
     seconds: float
     flops: int
-    inputs: tuple[int, ...]
-    output: int
+    inputs: tuple[Kinds, ...]
+    output: Kinds
 
 
 Arrays = dict[str, Any]
@@ -45,14 +47,14 @@ class Future:
     """A reply that a device will give."""
 
     call: int
-    device: int
+    device: DeviceId
     method: str
     sources: tuple[Source, ...]
 
     def entry(self, receipt: Receipt) -> Call:
         """The ledger's entry for the call, now that its cost is known."""
         pairs = zip(self.sources, receipt.inputs, strict=True)
-        inputs = tuple(Input(source.node, nbytes, source.handle, source.call) for source, nbytes in pairs)
+        inputs = tuple(Input(source.node, kinds, source.handle, source.call) for source, kinds in pairs)
         return Call(self.call, self.device, self.method, receipt.seconds, receipt.flops, inputs, receipt.output)
 
 
@@ -71,7 +73,7 @@ def sources(args: Sequence[Any]) -> tuple[Source, ...]:
 class Missing:
     """Stands in a reply's place: the device was "late" or "lost"."""
 
-    device: int
+    device: DeviceId
     reason: str
 
 
@@ -97,7 +99,7 @@ class Fleet(Protocol):
         `flops()` gives the floating-point operations since it was last asked.
         """
 
-    def submit(self, device: int, method: str, *args: Any, cost: float = 1.0) -> Future:
+    def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0) -> Future:
         """Have `method` of a device's half run, at once or when a reply is asked for.
 
         An argument may be a Handle or another call's Future: a Future's reply goes from device to device without
@@ -121,8 +123,8 @@ class Fleet(Protocol):
     def settle(self) -> Ledger:
         """Wait for every call not collected, give the ledger since the last `settle` and begin a new one."""
 
-    def changed(self) -> dict[int, Any]:
+    def changed(self) -> dict[DeviceId, Any]:
         """The states (Arrays, or references to them) that calls since the last `changed` left, by device."""
 
-    def restore(self, states: dict[int, Arrays]) -> None:
+    def restore(self, states: dict[DeviceId, Arrays]) -> None:
         """Set devices' states."""

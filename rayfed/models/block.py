@@ -1,4 +1,4 @@
-"""What one block, or one portion, of a discriminator needs: plain numbers, without torch."""
+"""What one block, or one portion, of a network needs: plain numbers, without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from rayfed.config import Model, RunConfig
 from rayfed.models import flat
 from rayfed.models.flops import Meter
-from rayfed.models.networks import ARCHITECTURES, LATENT, initialise
+from rayfed.models.networks import LATENT, architecture, build, initialise
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
@@ -58,14 +58,14 @@ class GAN:
     """
 
     def __init__(self, config: Model, channels: int, device: str = "cpu", classes: int = 0) -> None:
-        architecture = ARCHITECTURES[config.name]
+        pair = architecture(config.name)
         self.device = torch.device(device)
         self.classes = classes
         self.generator, self.discriminator = (
             network.to(self.device).to(memory_format=torch.channels_last)
-            for network in architecture.build(channels, config.width or WIDTH, classes)
+            for network in build(config.name, channels, config.width or WIDTH, classes)
         )
-        self.loss = LOSSES[config.loss or architecture.loss]
+        self.loss = LOSSES[config.loss or pair.loss]
         self.bf16 = config.precision == "bf16"
         self.config = config
         self.meter = Meter()
@@ -109,7 +109,7 @@ class GAN:
         for name, vector in models.items():
             flat.vector_to_module(vector, self.networks[name])
 
-    def moments(self, names: Sequence[str] = BOTH) -> dict[str, np.ndarray]:
+    def optimizer_state(self, names: Sequence[str] = BOTH) -> dict[str, np.ndarray]:
         """Adam's state as plain arrays: step [1], exp_avg [n] and exp_avg_sq [n] of each network."""
         return {
             f"{name}.{key}": flat.flatten(state[key] for state in self.optimizers[name].state.values())
@@ -117,20 +117,20 @@ class GAN:
             for key in ("step", "exp_avg", "exp_avg_sq")
         }
 
-    def load_moments(self, moments: Mapping[str, np.ndarray] | None, names: Sequence[str] = BOTH) -> None:
-        """Load what `moments()` gave, whatever else is in it; None starts afresh."""
+    def load_optimizer_state(self, saved: Mapping[str, np.ndarray] | None, names: Sequence[str] = BOTH) -> None:
+        """Load what `optimizer_state()` gave, whatever else is in it; None starts afresh."""
         for name in names:
             optimizer = self.optimizers[name]
-            if moments is None or not optimizer.state:
+            if saved is None or not optimizer.state:
                 for parameter in self.networks[name].parameters():
                     optimizer.state[parameter] = {
                         "step": torch.zeros((), device=self.device),
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": torch.zeros_like(parameter),
                     }
-            if moments is not None:
+            if saved is not None:
                 for key in ("step", "exp_avg", "exp_avg_sq"):
-                    flat.unflatten(moments[f"{name}.{key}"], [state[key] for state in optimizer.state.values()])
+                    flat.unflatten(saved[f"{name}.{key}"], [state[key] for state in optimizer.state.values()])
 
     def train(self, batches: Iterable[np.ndarray], seed: int) -> tuple[float, float]:
         """One step of G and of D per uint8 batch [B, C, H, W]; the mean losses (G, D).

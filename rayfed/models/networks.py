@@ -11,8 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rayfed import plugins
+from rayfed.errors import UserError, shown
 from rayfed.models.layers import UpsampleConv2d
 
+Pair = tuple[nn.Sequential, nn.Sequential]
+"""A generator and a discriminator."""
 LATENT = 100
 """Length of z in every published network here."""
 
@@ -28,7 +32,7 @@ class Shape(nn.Module):
         return x.view(-1, *self.shape).contiguous(memory_format=torch.channels_last)
 
 
-def lsgan(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
+def lsgan(channels: int, width: int, classes: int) -> Pair:
     """FeGAN's LSGAN, 32x32 (section 4); its BatchNorm has eps 0.8 and its widths are fixed."""
     generator = nn.Sequential(
         nn.Linear(LATENT + classes, 128 * 8 * 8),
@@ -60,7 +64,7 @@ def lsgan(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module
     return generator, discriminator
 
 
-def dcgan28(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
+def dcgan28(channels: int, width: int, classes: int) -> Pair:
     """FSL-GAN's DCGAN, 28x28: 5x5 kernels, dropout in D (section IV)."""
     w = width
     generator = nn.Sequential(
@@ -87,7 +91,7 @@ def dcgan28(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Modu
     return generator, discriminator
 
 
-def _radford(channels: int, width: int, classes: int, doublings: int) -> tuple[nn.Module, nn.Module]:
+def _radford(channels: int, width: int, classes: int, doublings: int) -> Pair:
     """Radford et al. 2016: 4x4 kernels, stride 2, no biases, no BatchNorm at the image side."""
     w = width
     widest, inputs = w * 2**doublings, LATENT + classes
@@ -103,31 +107,95 @@ def _radford(channels: int, width: int, classes: int, doublings: int) -> tuple[n
     return nn.Sequential(*up), nn.Sequential(*down)
 
 
-def dcgan32(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
+def dcgan32(channels: int, width: int, classes: int) -> Pair:
     """Radford's DCGAN one doubling shorter, 32x32."""
     return _radford(channels, width, classes, doublings=2)
 
 
-def dcgan64(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
+def dcgan64(channels: int, width: int, classes: int) -> Pair:
     """Radford's DCGAN, 64x64; with 3 channels and width 64, 3,576,704 and 2,765,568 parameters (Ren et al.)."""
     return _radford(channels, width, classes, doublings=3)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A pair of networks: how to build them, the image side they take, the loss they were published with."""
+    """A pair of networks: how to build them, the image side they take, the loss they were published with.
 
-    build: Callable[[int, int, int], tuple[nn.Module, nn.Module]]
+    `build(channels, width, classes)` gives an untrained generator and discriminator; `loss` is one of LOSSES.
+    """
+
+    build: Callable[[int, int, int], Pair]
     side: int
     loss: str
 
 
+LOSSES = ("mse", "bce")
 ARCHITECTURES = {
     "lsgan": Architecture(lsgan, 32, "mse"),
     "dcgan28": Architecture(dcgan28, 28, "bce"),
     "dcgan32": Architecture(dcgan32, 32, "bce"),
     "dcgan64": Architecture(dcgan64, 64, "bce"),
 }
+
+
+def architecture(name: str) -> Architecture:
+    """The networks of `model.name`: one of ours, or an Architecture by its dotted name.
+
+    Raises UserError with the real cause for one that there is not, or that cannot be one.
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    found = plugins.load_object("model.name", name)
+    if not isinstance(found, Architecture):
+        kind = type(found).__name__
+        raise UserError(f"model.name = {shown(name)}: is a {kind}; it must be a rayfed.models.networks.Architecture")
+    if not callable(found.build):
+        raise UserError(
+            f"model.name = {shown(name)}: its build is a {type(found.build).__name__}; it must be a function"
+        )
+    if not isinstance(found.side, int) or found.side < 1:
+        raise UserError(f"model.name = {shown(name)}: its side is {found.side!r}; it must be a number of pixels")
+    if found.loss not in LOSSES:
+        raise UserError(
+            f"model.name = {shown(name)}: its loss is {found.loss!r}; it must be one of {', '.join(LOSSES)}"
+        )
+    return found
+
+
+def build(name: str, channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
+    """The untrained networks of `model.name`; those that are not ours are tried on two images first.
+
+    Raises UserError for what is not a generator and a discriminator of such images.
+    """
+    pair = architecture(name)
+    if name in ARCHITECTURES:
+        return pair.build(channels, width, classes)
+    called = f"model.name = {shown(name)}: build(channels={channels}, width={width}, classes={classes})"
+    try:
+        networks = pair.build(channels, width, classes)
+    except Exception as error:  # somebody else's code can raise anything
+        raise UserError(f"{called} raises {plugins.cause(error)}") from None
+    if not isinstance(networks, tuple) or [isinstance(each, nn.Module) for each in networks] != [True, True]:
+        raise UserError(f"{called} gives no pair; it must give (generator, discriminator), two torch.nn.Modules")
+    images = (2, channels, pair.side, pair.side)
+    _try(f"{called}: its generator", networks[0], (2, LATENT + classes), images)
+    _try(f"{called}: its discriminator", networks[1], (2, channels + classes, *images[2:]), (2, 1))
+    return networks
+
+
+@torch.inference_mode()
+def _try(whose: str, network: nn.Module, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Refuse a network that does not make `wanted` of `given`, laid out as in training."""
+    layout = torch.channels_last if len(given) == 4 else torch.contiguous_format
+    try:
+        made = network.to(memory_format=torch.channels_last).eval()(torch.zeros(given).to(memory_format=layout))
+    except Exception as error:
+        raise UserError(f"{whose} raises {plugins.cause(error)} on float32 {list(given)}") from None
+    shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+    if shape != wanted:
+        text = list(shape) if isinstance(shape, tuple) else f"a {shape}"
+        raise UserError(f"{whose} makes {text} of {list(given)}; it must make {list(wanted)}")
+    network.train()
 
 
 def initialise(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A discriminator as a sequence of blocks, and as portions that different devices hold (FSL-GAN, section 3)."""
+"""A network as a sequence of blocks, and as portions that different devices hold (FSL-GAN, section 3)."""
 
 import copy
 from collections.abc import Sequence
@@ -8,30 +8,39 @@ import torch
 from torch import nn
 
 from rayfed.config import Model
+from rayfed.errors import UserError
 from rayfed.models.block import Block
 from rayfed.models.gan import WIDTH
-from rayfed.models.networks import ARCHITECTURES
+from rayfed.models.networks import architecture
 
 
 def described(config: Model, channels: int = 1) -> list[Block]:
     """What the blocks of a configuration's discriminator need, for images of so many channels."""
-    architecture = ARCHITECTURES[config.name]
+    pair = architecture(config.name)
     with torch.device("meta"):
-        _, discriminator = architecture.build(channels, config.width or WIDTH, 0)
-    return describe(blocks(discriminator), (channels, architecture.side, architecture.side))
+        _, discriminator = pair.build(channels, config.width or WIDTH, 0)
+    if not isinstance(discriminator, nn.Sequential):
+        kind = type(discriminator).__name__
+        raise UserError(f"model.name = {config.name!r}: its discriminator is a {kind}; only a Sequential can be split")
+    return describe(blocks(discriminator), (channels, pair.side, pair.side))
 
 
-def blocks(discriminator: nn.Module) -> list[nn.Sequential]:
-    """The blocks of one of our discriminators, in order, sharing its modules.
+def blocks(network: nn.Module) -> list[nn.Sequential]:
+    """The blocks of a network, an nn.Sequential, in order, sharing its modules.
 
-    A block begins at each convolution and each linear layer and takes what follows up to the next one.
+    A block begins at each convolution and each linear layer and takes what follows up to the next one; what comes
+    before the first of them is in the first block.
     """
     found: list[nn.Sequential] = []
-    for layer in discriminator.children():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+    for layer in network.children():
+        if not found or (_computes(layer) and any(map(_computes, found[-1]))):
             found.append(nn.Sequential())
         found[-1].append(layer)
     return found
+
+
+def _computes(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d | nn.Linear)
 
 
 def cut(blocks: Sequence[nn.Sequential], ends: Sequence[int]) -> list[nn.Sequential]:
@@ -46,7 +55,7 @@ def cut(blocks: Sequence[nn.Sequential], ends: Sequence[int]) -> list[nn.Sequent
 
 
 def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int]) -> list[Block]:
-    """What each block needs in a discriminator's training step on images of `image_shape` (C, H, W).
+    """What each block needs in a training step on images of `image_shape` (C, H, W).
 
     Operations as FlopCounterMode counts them: convolutions and matrix products. The backward pass gives the gradient of
     the block's parameters and, but for the first block, of its input. Nothing is computed and no weight is touched:

@@ -1,6 +1,5 @@
 """Pictures of runs, drawn from plain arrays and saved as PNG."""
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-SEPARATOR, BACKGROUND = 2, 96
-"""Between the images of a grid: pixels, and their grey."""
+from rayfed.evaluation.grid import grid
+from rayfed.tasks.base import Metric
+
 ROWS_WITH_NUMBERS = 40
 """Up to this many devices every cell of a heat map says its count."""
 History = Sequence[tuple[int, Mapping[str, float]]]
@@ -24,24 +24,15 @@ Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)  # a name in another script shows as boxes
 
 
-def sample_grid(images: np.ndarray, path: str | Path, min_side: int = 84) -> Path:
-    """Save images [N, C, H, W] uint8, C of 1 (grey) or 3 (RGB), as one nearly square grid, row by row.
-
-    Each image is enlarged by the smallest whole factor that makes its shorter side at least `min_side` pixels.
-    """
-    count, channels, height, width = images.shape
-    assert images.dtype == np.uint8
-    assert channels in (1, 3)
-    scale = math.ceil(min_side / min(height, width))
-    columns = math.ceil(math.sqrt(count))
-    step_y, step_x = height * scale + SEPARATOR, width * scale + SEPARATOR
-    size = (math.ceil(count / columns) * step_y + SEPARATOR, columns * step_x + SEPARATOR, channels)
-    canvas = np.full(size, BACKGROUND, np.uint8)
-    for index, image in enumerate(images.repeat(scale, axis=2).repeat(scale, axis=3)):
-        top, left = index // columns * step_y + SEPARATOR, index % columns * step_x + SEPARATOR
-        canvas[top : top + height * scale, left : left + width * scale] = image.transpose(1, 2, 0)
-    Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas).save(path)
+def save_picture(picture: np.ndarray, path: str | Path) -> Path:
+    """Save a picture, uint8 [H, W] (grey) or [H, W, 3] (RGB), as PNG."""
+    Image.fromarray(picture).save(path)
     return Path(path)
+
+
+def sample_grid(images: np.ndarray, path: str | Path) -> Path:
+    """Save images [N, C, H, W] uint8 as one nearly square grid; see `rayfed.evaluation.grid`."""
+    return save_picture(grid(images), path)
 
 
 def partition_heatmap(counts: np.ndarray, class_names: Sequence[str], path: str | Path) -> Path:
@@ -80,18 +71,20 @@ def _write_numbers(axes: Axes, counts: np.ndarray) -> None:
             axes.text(label, device, f"{count}", ha="center", va="center", color=color, fontsize=8)
 
 
-def run_figure(history: History, path: str | Path, title: str) -> Path:
-    """Save a run's FID, losses, KL of the seen data and traffic against rounds; what has no data says so.
+def run_figure(history: History, metrics: Sequence[Metric], path: str | Path, title: str) -> Path:
+    """Save a run's task metrics, losses, KL of the seen data and traffic against rounds; what has no data says so.
 
-    Reads the metrics `fid`, `fid_classifier`, `loss_g`, `loss_d`, `kl_seen` (nats), and `bytes_up`, `bytes_down` of
-    each round, which it sums.
+    Reads the task's `metrics`, each `loss_*`, `kl_seen` (nats), and `bytes_up`, `bytes_down` of each round, which it
+    sums.
     """
     figure = figure_of(11, 7.5)
     figure.suptitle(title, fontsize=14)
     panels = figure.subplots(2, 2)
-    fids = {"fid": "Inception", "fid_classifier": "classifier"}
-    _panel(panels[0, 0], "FID (lower is better)", "FID", _series(history, fids), marker="o")
-    _panel(panels[0, 1], "Losses", "loss, mean of the round", _series(history, {"loss_g": "G", "loss_d": "D"}))
+    judged = _series(history, {metric.name: metric.detail or metric.label for metric in metrics})
+    direction = "lower" if metrics[0].lower_is_better else "higher"
+    _panel(panels[0, 0], f"{metrics[0].label} ({direction} is better)", metrics[0].label, judged, marker="o")
+    losses = {name: name.removeprefix("loss_").upper() for _, row in history for name in row if name.startswith("loss")}
+    _panel(panels[0, 1], "Losses", "loss, mean of the round", _series(history, losses))
     seen = _series(history, {"kl_seen": ""})
     _panel(panels[1, 0], "Data seen against the whole data", "KL divergence (nats)", seen)
     traffic = _series(history, {"bytes_up": "devices to server", "bytes_down": "server to devices"})

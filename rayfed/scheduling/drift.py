@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+from rayfed.ids import DeviceId
+
 TOLERANCE = 1.25
 """A measured speed within this factor of the assumed one is no reason for another plan."""
 
 
-def drifted(assumed: Mapping[int, float], measured: Mapping[int, float]) -> dict[int, float]:
+def drifted(assumed: Mapping[DeviceId, float], measured: Mapping[DeviceId, float]) -> dict[DeviceId, float]:
     """The measured slowness of the devices that have drifted: seconds of computing over those of the profile.
 
     `assumed`: what the plan goes by, 1 where it names no device.

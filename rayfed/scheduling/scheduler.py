@@ -1,16 +1,14 @@
-"""The registry of devices and what is decided from it: who takes part, how much each does, who holds what."""
+"""The registry of clients and what is decided from it: who takes part, and how much each does."""
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayfed.config import FederatedTraining, RunConfig
-from rayfed.models.block import Block
+from rayfed.config import RunConfig
+from rayfed.ids import ClientId
 from rayfed.scheduling import load, sampling
-from rayfed.scheduling.clients import ClientPlans, Placement
 from rayfed.scheduling.load import Load
 from rayfed.seeding import SERVER, generator
 from rayfed.twin.network import Network
@@ -24,15 +22,14 @@ SamplerState = dict[str, Any]
 
 
 class Scheduler:
-    """Knows each device's class counts [K, C], capabilities and link; pure but for this registry.
+    """Knows each client's class counts [K, C], capabilities and link; pure but for this registry.
 
-    Random choices are keyed by (seed, round), so a resumed run draws what the unbroken run drew.
+    Random choices are keyed by (seed, round), so a resumed run draws what the unbroken run drew. A method that decides
+    more has a scheduler of its own that derives from this one.
     """
 
-    def __init__(self, config: RunConfig, counts: NDArray[np.int64], blocks: Sequence[Block] = ()) -> None:
-        """`blocks`: the discriminator's, for methods that split it."""
+    def __init__(self, config: RunConfig, counts: NDArray[np.int64]) -> None:
         self.config = config
-        self._blocks = blocks
         self.counts = counts
         self.capabilities = load.capabilities(config.devices, config.seed)
         self._loads = self._all_loads()
@@ -40,30 +37,30 @@ class Scheduler:
         self._rates = np.minimum(rates, UNLIMITED_BPS)
 
     def class_counts(self) -> NDArray[np.int64]:
-        """Samples per device and class [K, C]."""
+        """Samples per client and class [K, C]."""
         return self.counts
 
     def start(self) -> SamplerState:
         """The sampler's state before the first round."""
-        match self._sampling:
+        match self.config.method.selection:
             case "balanced":
                 return {"queues": sampling.class_queues(self.counts), "seen": [0] * self.counts.shape[1]}
             case "proportional-fair":
                 return {"served": [0.0] * len(self.counts)}
         return {}
 
-    def select(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
+    def select(self, round: int, state: SamplerState) -> tuple[list[ClientId], SamplerState]:
         """The round's group, in the order drawn, and the sampler's next state.
 
-        A device that the twin's profile has drop out of this round is drawn, and left out.
+        A client whose device the twin's profile has drop out of this round is drawn, and left out.
         """
         group, state = self._draw(round, state)
         missing = away(self.config.twin, len(self.counts), round, self.config.seed)
-        return [device for device in group if device not in missing], state
+        return [ClientId(client) for client in group if client not in missing], state
 
     def _draw(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
         devices, size = len(self.counts), self.config.participants
-        match self._sampling:
+        match self.config.method.selection:
             case "all":
                 return list(range(devices)), state
             case "balanced":
@@ -79,33 +76,12 @@ class Scheduler:
                 return group, {"served": served.tolist()}
         return sampling.uniform(devices, size, generator(self.config.seed, round, SERVER, "sampling")), state
 
-    def loads(self, group: list[int]) -> list[Load]:
-        """The training load of each device of a group; fixed for the run."""
+    def loads(self, group: Sequence[ClientId]) -> list[Load]:
+        """The training load of each client of a group; fixed for the run."""
         return [self._loads[k] for k in group]
-
-    def assume(self, slowness: Mapping[int, float]) -> None:
-        """Plan from now on as measured: these devices compute for so many times the seconds of their profile."""
-        self._plans.assume(slowness)
-
-    def placements(self, round: int, gone: Collection[int]) -> list[Placement]:
-        """Who holds which blocks in this round; see `ClientPlans.placements`."""
-        return self._plans.placements(round, gone)
-
-    def misfits(self, gone: Collection[int] = ()) -> dict[str, str]:
-        """The clients that can never take part without the devices `gone`, and why."""
-        return self._plans.misfits(gone)
-
-    @cached_property
-    def _plans(self) -> ClientPlans:
-        return ClientPlans(self.config, self._blocks)
 
     def _all_loads(self) -> list[Load]:
         method, samples = self.config.method, self.counts.sum(axis=1)
-        if isinstance(method, FederatedTraining) and method.load == "linear":
+        if method.sizing == "linear":
             return load.linear_load(samples, self.capabilities, method.batch, method.local_steps)
         return load.equal_load(samples, method.batch, method.local_steps)
-
-    @property
-    def _sampling(self) -> str:
-        method = self.config.method
-        return method.sampling if isinstance(method, FederatedTraining) else "all"

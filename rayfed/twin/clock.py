@@ -14,6 +14,7 @@ from typing import TypedDict
 
 from rayfed.config.simulation import Twin
 from rayfed.fleet.ledger import Call, Collect, Input, Ledger, Mark, Share, Work
+from rayfed.ids import DeviceId
 from rayfed.seeding import SERVER
 from rayfed.twin.network import Network
 from rayfed.twin.profiles import Processor, profile_of
@@ -50,7 +51,7 @@ class Times:
     """Bytes by (source, destination)."""
     missed: list[int]
     """Devices with a reply after twin.deadline_s, ascending."""
-    slowness: dict[int, float]
+    slowness: dict[DeviceId, float]
     """Per device that computed: the seconds it took over those that its profile says."""
 
 
@@ -160,7 +161,7 @@ class _Program:
                 continue
             if id not in self._replies:
                 call, done = self._calls[id]
-                self._replies[id] = self._send(call.device, SERVER, call.output, done), self._exchange
+                self._replies[id] = self._send(call.device, SERVER, call.nbytes, done), self._exchange
             here.append(self._replies[id][0])
         self._point = self._within_deadline(self.tasks.after(here))
         self._exchange = self._point
@@ -192,7 +193,9 @@ class _Program:
             waited={k: seconds - _covered(computing[k] + sending[k], seconds) for k in devices},
             link_bytes=dict(bytes_by_link),
             missed=sorted(late - {SERVER}),
-            slowness={k: ratio for k in devices if k in self._processors and (ratio := self._processors[k].slowness)},
+            slowness={
+                DeviceId(k): ratio for k in devices if k in self._processors and (ratio := self._processors[k].slowness)
+            },
         )
 
     def state(self) -> State:

@@ -8,19 +8,21 @@ import pytest
 import ray
 import torch
 
-from rayfed.algorithms import device_host
+from rayfed.cluster.batch import Slot, run_batch
+from rayfed.cluster.fleet import RayFleet
+from rayfed.cluster.hosts import PooledHosts
+from rayfed.cluster.session import RaySession
 from rayfed.config import RunConfig, parse, with_overrides
+from rayfed.data.population import Population
 from rayfed.data.setup import Federation, prepare
+from rayfed.data.shard import Shards
+from rayfed.engine.checkpoint import Checkpoint
+from rayfed.engine.session import LocalSession
+from rayfed.engine.trainer import Trainer, device_host
+from rayfed.fleet.host import Host as DeviceHost
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Fleet
-from rayfed.models.portions import described
-from rayfed.runtime.batch import Slot, run_batch
-from rayfed.runtime.hosts import Anywhere
-from rayfed.runtime.ray_fleet import RayFleet
-from rayfed.runtime.session import LocalSession, RaySession, class_totals
-from rayfed.runtime.trainer import Trainer
-from rayfed.scheduling.scheduler import Scheduler
-from rayfed.store import Commit
+from rayfed.methods.spec import method_of
 
 ROUNDS = 3
 TRAINING = {"batch": 8, "iterations": 2}
@@ -74,12 +76,12 @@ def federation() -> Federation:
 class Host:
     """A DeviceHost that can be told to serve another method, which saves starting one per method."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, parts: list[np.ndarray]) -> None:
+    def __init__(self, population: Population, images: np.ndarray, labels: np.ndarray, parts: list[np.ndarray]) -> None:
         torch.set_num_threads(1)
-        self.data = images, labels, parts
+        self.population, self.data = population, (images, labels, parts)
 
     def use(self, config: RunConfig) -> None:
-        self.host = device_host(config, 10, *self.data)
+        self.host = device_host(config, self.population, Shards(*self.data, self.population.classes, config.seed))
 
     def ready(self) -> None: ...
 
@@ -90,24 +92,24 @@ class Host:
 @pytest.fixture(scope="module")
 def hosts(cluster: None, federation: Federation) -> Iterator[list[Any]]:
     data = [ray.put(each) for each in data_of(federation)]
-    hosts = [Host.remote(*data) for _ in range(3)]
+    hosts = [Host.remote(federation.population, *data) for _ in range(3)]
     yield hosts
     for host in hosts:
         ray.kill(host)
 
 
-def train(config: RunConfig, federation: Federation, fleet: Fleet) -> Commit:
-    totals = class_totals(federation)
-    trainer = Trainer(config, 1, fleet, Scheduler(config, federation.counts, described(config.model)), *totals)
+def train(config: RunConfig, federation: Federation, fleet: Fleet) -> Checkpoint:
+    population = federation.population
+    trainer = Trainer(config, population, fleet, method_of(config).scheduler(config, population))
     trainer.start(None)
     for _ in range(ROUNDS):
-        commit = trainer.round()
-    return commit
+        checkpoint = trainer.round()
+    return checkpoint
 
 
-def assert_same_bits(one: Commit, other: Commit) -> None:
-    for name, vector in one.arrays.items():
-        assert vector.tobytes() == other.arrays[name].tobytes(), name
+def assert_same_bits(one: Checkpoint, other: Checkpoint) -> None:
+    for name, vector in one.state.arrays.items():
+        assert vector.tobytes() == other.state.arrays[name].tobytes(), name
 
 
 IN_A_CELL = {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}
@@ -121,11 +123,11 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
     label: str, federation: Federation, hosts: list[Any], one_thread: None
 ) -> None:
     config = configure(label)
-    local = train(config, federation, LocalFleet(device_host(config, 10, *data_of(federation))))
+    local = train(config, federation, LocalFleet(host_of(config, federation)))
     ray.get([host.use.remote(config) for host in hosts])
-    assert np.isfinite(local.arrays["generator"]).all()
+    assert np.isfinite(local.state.arrays["generator"]).all()
     for count in (1, 2, 3):
-        remote = train(config, federation, RayFleet(Anywhere(hosts[:count])))
+        remote = train(config, federation, RayFleet(PooledHosts(hosts[:count])))
         assert_same_bits(local, remote)
         for device, state in local.devices.items():
             for name, values in ray.get(remote.devices[device]).items():
@@ -153,14 +155,20 @@ def test_a_whole_session_of_actors_equals_the_local_one(
     if "wire" in more:
         config = with_overrides(config, ["method.load=linear", "method.moments=fresh"])
     sessions = LocalSession(config, federation), RaySession(config, federation, lambda capacity, scaling: None)
-    commits = []
+    courses = []
     for session in sessions:
         session.start(None)
-        commits.append([session.round() for _ in range(ROUNDS)][-1])
-    assert_same_bits(*commits)
-    local, remote = ({**commit.metrics, "round_seconds": 0} for commit in commits)
+        courses.append([session.round() for _ in range(ROUNDS)])
+    ends = [rounds[-1] for rounds in courses]
+    assert_same_bits(*ends)
+    local, remote = ({**checkpoint.metrics, "round_seconds": 0} for checkpoint in ends)
     assert local == remote
-    assert commits[0].facts == commits[1].facts
+    assert ends[0].commit().facts == ends[1].commit().facts
+    assert [each.events for each in courses[0]] == [each.events for each in courses[1]]
+
+
+def host_of(config: RunConfig, federation: Federation) -> DeviceHost:
+    return device_host(config, federation.population, federation.shards(config.seed))
 
 
 def data_of(federation: Federation) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import ray
 
+from rayfed.cluster.batch import run_batch
+from rayfed.cluster.fleet import RayFleet
+from rayfed.cluster.hosts import PooledHosts
 from rayfed.errors import CapacityError
 from rayfed.fleet.host import Host
 from rayfed.fleet.ledger import Call, Collect, Mark, Share, Work
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Missing, QuorumError
-from rayfed.runtime.batch import run_batch
-from rayfed.runtime.hosts import Anywhere
-from rayfed.runtime.ray_fleet import RayFleet
 
 
 class Counter:
@@ -64,7 +64,7 @@ def make(cluster: None):
     def fleet(hosts: int, **options: Any) -> RayFleet:
         made.extend(CounterHost.options(**options).remote() for _ in range(hosts))
         ray.get([host.ready.remote() for host in made])
-        return RayFleet(Anywhere(made))
+        return RayFleet(PooledHosts(made))
 
     yield fleet
     for host in made:

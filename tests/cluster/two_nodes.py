@@ -1,7 +1,7 @@
 """FSL-GAN on a Ray of a head, which has the server, and two nodes: client b's dies in the second of three rounds.
 
 Prints, as JSON, the node and the resources of each device's host at the start, the participants of each round, and the
-run's events. Run by test_homes.py in a process of its own: argument 1 is a folder for Ray.
+run's events in words. Run by test_pinned_hosts.py in a process of its own: argument 1 is a folder for Ray.
 """
 
 import json
@@ -14,9 +14,10 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
+from rayfed.cluster.session import RaySession
 from rayfed.config import parse
 from rayfed.data.setup import prepare
-from rayfed.runtime.session import RaySession
+from rayfed.report.events import sentence
 
 GB = 10**9
 
@@ -52,13 +53,14 @@ def main(folder: str) -> None:
     )
     session = RaySession(config, prepare(config, 28), lambda capacity, scaling: None)
     session.start(None)
-    commits = [session.round()]
-    found = ray.get([session._hosts[home].__ray_call__.remote(where) for home in session.capacity.homes])
+    rounds = [session.round()]
+    found = ray.get([session._hosts[host].__ray_call__.remote(where) for host in session.capacity.host_of])
     (other,) = (each for each in nodes if each.node_id == found[-1][0])
     Timer(1.0, cluster.remove_node, [other], {"allow_graceful": False}).start()
-    commits += [session.round(), session.round()]
-    participants = [commit.participants for commit in commits]
-    print(json.dumps({"hosts": found, "participants": participants, "events": commits[-1].facts["events"]}))
+    rounds += [session.round(), session.round()]
+    participants = [checkpoint.participants for checkpoint in rounds]
+    events = [(checkpoint.round, sentence(event)) for checkpoint in rounds for event in checkpoint.events]
+    print(json.dumps({"hosts": found, "participants": participants, "events": events}))
     ray.shutdown()
     cluster.shutdown()
 

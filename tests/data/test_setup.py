@@ -107,3 +107,29 @@ def test_the_centralised_reference_has_all_data():
     union = len(partition.union(prepare(partition="fegan").parts))
     prepare(method="centralized", partition="fegan", batch=union)
     assert message(method="centralized", partition="fegan", batch=union + 1).startswith("method.batch = ")
+
+
+def test_the_population_is_the_data_in_numbers():
+    """Class by class: each client's samples, what any client holds once, and the whole training set."""
+    federation = prepare(partition="fegan", max_class=3, max_samples=150, batch=1)
+    labels, population = federation.dataset.train_labels, federation.population
+    assert (population.channels, population.classes) == (1, 10)
+    assert population.whole.tolist() == [600] * 10
+    held = set().union(*(part.tolist() for part in federation.parts))
+    assert sum(len(part) for part in federation.parts) > len(held), "some samples are with several clients"
+    for label in range(10):
+        assert population.union[label] == sum(labels[sample] == label for sample in held)
+        assert population.counts[:, label].tolist() == [(labels[part] == label).sum() for part in federation.parts]
+
+
+def test_shards_and_evaluation_data_are_the_federations_own():
+    federation = prepare(partition="iid")
+    shard = federation.shards(5).of(3)
+    assert (shard.client, shard.classes, shard.seed) == (3, 10, 5)
+    assert np.array_equal(shard.samples, federation.parts[3])
+    assert np.array_equal(shard.class_counts(), federation.counts[3])
+    assert shard.images is federation.dataset.train_images
+    data = federation.evaluation_data
+    assert (data.train_images.shape, data.test_images.shape[1:]) == ((6000, 1, 28, 28), (1, 28, 28))
+    assert len(data.test_images) == len(data.test_labels)
+    assert (data.classes, data.key) == (10, federation.dataset.key)

@@ -10,12 +10,12 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
+from rayfed.app import runs
 from rayfed.config import RunConfig, load
 from rayfed.config.comparison import load_comparison
 from rayfed.data.setup import prepare
 from rayfed.data.sources import DEBIAN_FASHION_MNIST
-from rayfed.models.networks import ARCHITECTURES
-from rayfed.runtime import replay
+from rayfed.models.networks import architecture
 from tests.e2e.commands import rayfed, store_of
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -44,7 +44,7 @@ def job(name: str) -> RunConfig:
 @pytest.mark.parametrize("name", [name for name in jobs() if job(name).data.name in OFFLINE])
 def test_every_jobs_data_can_be_spread_over_its_devices(name):
     config = job(name)
-    federation = prepare(config, ARCHITECTURES[config.model.name].side)
+    federation = prepare(config, architecture(config.model.name).side)
     assert len(federation.parts) == config.devices.count
     assert federation.counts.sum(axis=1).tolist() == [len(part) for part in federation.parts]
 
@@ -121,11 +121,10 @@ def test_the_demos_pictures_are_in_mlflow(tracked):
 
 def test_the_demos_generator_comes_back_from_mlflow(demo, tracked):
     client, run = tracked
-    store = store_of(demo)
-    gan = replay.generator(store, store.runs()[0].id)
+    generator = runs.load(store_of(demo).runs()[0].id, str(demo / "rayfed-runs")).generator()
     z = np.random.default_rng(0).standard_normal((3, 100)).astype(np.float32)
     with torch.no_grad():
-        expected = gan.generator.eval()(torch.from_numpy(z)).numpy()
+        expected = generator(torch.from_numpy(z)).numpy()
     [model] = client.search_logged_models([run.info.experiment_id])
     mlflow.set_tracking_uri(client.tracking_uri)
     try:

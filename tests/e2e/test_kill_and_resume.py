@@ -38,7 +38,7 @@ CONFIG: dict[str, Any] = {
     "tracking": {"enabled": False},
 }
 TIMES = {"round_seconds", "seconds", "images_per_s", "updates_per_s", "epochs_per_s"}
-Whole = tuple[Commit, list[Any]]
+Whole = tuple[Commit, list[Any], list[Any]]
 
 
 def prepare(folder: Path) -> Store:
@@ -47,7 +47,7 @@ def prepare(folder: Path) -> Store:
 
 
 def whole(store: Store) -> Whole:
-    """The last commit of a store's one run, and its history without the times."""
+    """The last commit of a store's one run, its history without the times, and what happened in it."""
     [record] = store.runs()
     assert record.status == "finished"
     history = [
@@ -55,7 +55,7 @@ def whole(store: Store) -> Whole:
         for round, metrics, participants in store.history(record.id)
     ]
     assert [round for round, *_ in history] == list(range(ROUNDS + 1))
-    return store.latest(record.id), history
+    return store.latest(record.id), history, store.events(record.id)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 def assert_same(found: Whole, expected: Whole) -> None:
     """Weights, device moments and histories, bit for bit."""
-    (commit, history), (reference, expected_history) = found, expected
+    (commit, history, events), (reference, expected_history, expected_events) = found, expected
     assert commit.devices.keys() == reference.devices.keys() != set()
     pairs = [(commit.arrays, reference.arrays)]
     pairs += [(commit.devices[device], reference.devices[device]) for device in commit.devices]
@@ -79,6 +79,7 @@ def assert_same(found: Whole, expected: Whole) -> None:
         assert [name for name in arrays if arrays[name].tobytes() != others[name].tobytes()] == []
     assert commit.facts == reference.facts
     assert history == expected_history
+    assert events == expected_events
 
 
 def test_a_driver_killed_three_times_leaves_no_trace_in_the_weights(tmp_path, undisturbed):

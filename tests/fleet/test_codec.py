@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rayfed.fleet.codec import Codec, Packed, payload_bytes
+from rayfed.fleet.codec import Codec, Packed, payload_kinds
 
 SIZES = {"generator": (3, 2), "discriminator": (4,)}
 MODELS = {
@@ -67,6 +67,15 @@ def test_payload_bytes_count_arrays_wherever_they_are() -> None:
         loss: float
 
     packed = Packed(np.zeros(5, np.int8), np.zeros(2, np.float32))
-    assert payload_bytes(Reply(packed, 0.5)) == 5 + 8
-    assert payload_bytes({"a": [np.zeros(3, np.float16)], "b": (packed, 7)}) == 6 + 13
-    assert payload_bytes("text") == 0
+    assert payload_kinds(Reply(packed, 0.5)) == {"model": 5 + 8}
+    assert payload_kinds({"a": [np.zeros(3, np.float16)], "b": (packed, 7)}) == {"other": 6, "model": 13}
+    assert payload_kinds("text") == {}
+
+
+@pytest.mark.parametrize("wire", ["float32", "float16", "int8"])
+def test_what_a_codec_packs_is_of_its_kind(wire: str) -> None:
+    """Two kinds in one reply are told apart; those of one kind are added up."""
+    model, fakes = Codec(wire, SIZES), Codec(wire, {"images": (6,)}, kind="fakes")
+    one, other = model.encode(MODELS), fakes.encode({"images": np.ones(6, np.float32)})
+    assert (one.kind, other.kind) == ("model", "fakes")
+    assert payload_kinds([one, {"x": other}, one]) == {"model": 2 * one.nbytes, "fakes": other.nbytes}

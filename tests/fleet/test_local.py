@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from rayfed.fleet.host import Host
-from rayfed.fleet.ledger import Call, Collect, Input, Mark, Share, Transfer, Work
+from rayfed.fleet.ledger import Call, Collect, Input, Ledger, Mark, Share, Transfer, Work
 from rayfed.fleet.local import LocalFleet
 from rayfed.seeding import SERVER
+
+TWO = {"other": 16}
+"""Two float64 values that no codec has packed."""
 
 
 class Adder:
@@ -55,10 +58,24 @@ def test_the_ledger_counts_links_by_hand() -> None:
     second = local.submit(1, "add", first)
     local.collect([second])
     ledger = local.settle()
-    assert ledger.transfers == [Transfer(0, SERVER, 0, 16), Transfer(1, 0, 1, 16), Transfer(1, 1, SERVER, 16)]
+    assert ledger.transfers == [Transfer(0, SERVER, 0, TWO), Transfer(1, 0, 1, TWO), Transfer(1, 1, SERVER, TWO)]
     assert (ledger.bytes_down, ledger.bytes_across, ledger.bytes_up) == (16, 16, 16)
     assert ledger.bytes_by_device() == {0: 32, 1: 32}
     assert [call.device for call in ledger.calls] == [0, 1]
+
+
+def test_bytes_by_kind_add_up_what_crossed_a_link() -> None:
+    """16 bytes down, 16 across, 16 up of one kind, 7 down of another; what nobody collects or stays put is left out."""
+    calls = [
+        Call(0, 0, "add", 0, 0, (Input(SERVER, {"model": 16, "fakes": 7}),), {"model": 16}),
+        Call(1, 1, "add", 0, 0, (Input(0, {"model": 16}, call=0),), {"model": 16}),
+        Call(2, 1, "add", 0, 0, (Input(1, {"model": 99}, call=1),), {"model": 99}),
+        Call(3, SERVER, "add", 0, 0, (Input(SERVER, {"fakes": 99}),), {"fakes": 99}),
+    ]
+    ledger = Ledger([*calls, Collect((1, 3))])
+    assert ledger.bytes_by_kind == {"model": 3 * 16, "fakes": 7}
+    assert (ledger.bytes_down, ledger.bytes_across, ledger.bytes_up) == (23, 16, 16)
+    assert Ledger().bytes_by_kind == {}
 
 
 def test_what_stays_on_the_server_crosses_no_link() -> None:
@@ -78,8 +95,8 @@ def test_the_ledger_tells_what_the_server_did_in_order() -> None:
     events = [replace(event, seconds=0) if isinstance(event, Call | Work) else event for event in local.settle().events]
     assert events == [
         Share(1, since="ready"),
-        Call(0, 0, "add", 0, 30, (Input(SERVER, 16, handle=1),), 16),
-        Call(1, 1, "add", 0, 40, (Input(0, 16, call=0),), 16),
+        Call(0, 0, "add", 0, 30, (Input(SERVER, TWO, handle=1),), TWO),
+        Call(1, 1, "add", 0, 40, (Input(0, TWO, call=0),), TWO),
         Work("think", 0, 7),
         Mark("ready"),
         Collect((1, 0)),

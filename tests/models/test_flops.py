@@ -71,7 +71,7 @@ def test_counting_changes_no_bit() -> None:
     batch = np.random.default_rng(0).integers(0, 256, (6, 1, 28, 28), np.uint8)
     for _ in range(2):
         gan.load_models(start)
-        gan.load_moments(None)
+        gan.load_optimizer_state(None)
         losses = gan.train([batch], seed=2)
         found.append((losses, gan.meter.take(), gan.models()))
     (losses, flops, models), (again, flops_again, models_again) = found

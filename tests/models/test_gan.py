@@ -74,7 +74,7 @@ def test_a_workspace_carries_nothing_from_one_device_to_the_next() -> None:
     used.initialise(4)
     used.train(batches(2), seed=1)
     used.load_models(start)
-    used.load_moments(None)
+    used.load_optimizer_state(None)
     for gan in (used, fresh):
         gan.train(batches(2), seed=2)
     for name in start:
@@ -86,10 +86,10 @@ def test_moments_resume_an_optimizer_exactly() -> None:
     whole, resumed = GAN(Model(name="dcgan28", width=8), 1), GAN(Model(name="dcgan28", width=8), 1)
     whole.initialise(1)
     whole.train(batches(2, side=28), seed=5)
-    models, moments = whole.models(), whole.moments()
+    models, moments = whole.models(), whole.optimizer_state()
     assert moments["generator.step"].max() == 2
     resumed.load_models(models)
-    resumed.load_moments(moments)
+    resumed.load_optimizer_state(moments)
     for gan in (whole, resumed):
         gan.train(batches(2, side=28), seed=6)
     for name, vector in whole.models().items():

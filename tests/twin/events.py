@@ -23,17 +23,22 @@ def replay(clock: Clock, *events: Event) -> Times:
     return clock.replay(Ledger(list(events)), 0, clock.start())[0]
 
 
+def model(mbit: float) -> dict[str, int]:
+    """A payload of so many Mbit, by kind."""
+    return {"model": round(mbit * MBIT)}
+
+
 def call(id: int, device: int, seconds: float, *inputs: Input, reply: float = 0) -> Call:
     """A call of so many seconds at 1e9 operations a second, with a reply of so many Mbit."""
-    return Call(id, device, "train", 0.0, round(seconds * S), inputs, round(reply * MBIT))
+    return Call(id, device, "train", 0.0, round(seconds * S), inputs, model(reply))
 
 
 def shared(mbit: float, handle: int = 1) -> Input:
-    return Input(SERVER, round(mbit * MBIT), handle=handle)
+    return Input(SERVER, model(mbit), handle=handle)
 
 
 def reply_of(call: int, device: int, mbit: float) -> Input:
-    return Input(device, round(mbit * MBIT), call=call)
+    return Input(device, model(mbit), call=call)
 
 
 def work(seconds: float) -> Work:

@@ -1,0 +1,104 @@
+"""A Ray to run on: a private one on this machine's loopback interface, or a cluster that is there already."""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import psutil
+import ray
+from ray.experimental.internal_kv import _internal_kv_get
+
+from rayfed.cluster.capacity import Amounts
+from rayfed.config import Ray
+from rayfed.errors import UserError
+
+MB = 2**20
+PREFIX = "rayfed-ray-"
+
+
+@contextmanager
+def connected(config: Ray) -> Iterator[None]:
+    """Ray for the length of a run; one that is up already in this process is used and left alone.
+
+    What Ray prints, of workers that died for instance, goes to stderr: stdout is for results.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    with redirect_stdout(sys.stderr), _started(config):
+        yield
+
+
+@contextmanager
+def _started(config: Ray) -> Iterator[None]:
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    folder = None if address else _new_folder()
+    try:
+        if address:
+            _join(address)
+        else:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=config.object_store_mb * MB,
+                logging_level=logging.WARNING,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+            )
+        yield
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder() -> str:
+    """Ray's temporary folder, named after this process; those of processes that were killed are removed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = old.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+
+
+def _join(address: str) -> None:
+    """Join a cluster; where nothing listens, say so at once (Ray itself would try for minutes)."""
+    try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"ray.address = {address!r}: no Ray cluster answers there ({reason}); leave it out for a private Ray"
+        ) from None
+
+
+def nodes() -> dict[str, Amounts]:
+    """The living nodes' resources in all, by Ray's node id."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+
+def free() -> Amounts:
+    """What of the cluster's resources nobody has taken."""
+    amounts: Amounts = ray.available_resources()
+    return amounts
+
+
+def autoscaling() -> bool:
+    """Whether an autoscaler can add nodes to this cluster.
+
+    Ray's monitor publishes its view in the head's key-value store. Without an autoscaler it names each node's type
+    `node_<id>`; with one, the types are those of the cluster file.
+    """
+    status = _internal_kv_get(b"__autoscaling_status")
+    report = json.loads(status or b"{}").get("autoscaler_report", {})
+    return any(not name.startswith("node_") for name in report.get("active_nodes", {}))

@@ -1,0 +1,111 @@
+"""Which DeviceHost runs a device's calls, and what becomes of the device when that host dies."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError
+
+from rayfed.errors import CapacityError
+from rayfed.ids import DeviceId
+
+LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
+"""How Ray says that the host, or what it computed, is gone for good."""
+
+
+class Hosts(Protocol):
+    """Where RayFleet sends its calls."""
+
+    def choose(self, device: DeviceId, cost: float) -> Any:
+        """The host of a device's next call; None when the device is lost."""
+
+    def collected(self) -> None:
+        """Replies have come: hosts may be idle again."""
+
+    def late(self, reply: Any, host: Any) -> None:
+        """A host still works on what was due before."""
+
+    def lost(self, host: Any, error: Exception) -> None:
+        """Of what a host was asked, only this error came."""
+
+    def settled(self) -> list[DeviceId]:
+        """A round is over; the devices that were lost in it, which are asked again in the next."""
+
+
+class PooledHosts:
+    """Any host runs any device: each call goes to the host with the least cost since the last replies."""
+
+    def __init__(self, hosts: Sequence[Any]) -> None:
+        self._hosts = list(hosts)
+        self._costs = [0.0] * len(self._hosts)
+        self._late: dict[Any, Any] = {}
+
+    def choose(self, device: DeviceId, cost: float) -> Any:
+        """The host that costs least so far; raises CapacityError when none is left."""
+        if not self._hosts:
+            raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
+        stuck = self._stuck()
+        free = [slot for slot, host in enumerate(self._hosts) if host not in stuck] or range(len(self._hosts))
+        slot = min(free, key=self._costs.__getitem__)
+        self._costs[slot] += cost
+        return self._hosts[slot]
+
+    def _stuck(self) -> list[Any]:
+        """The hosts that still work on a late call."""
+        if self._late:
+            running = ray.wait(list(self._late), num_returns=len(self._late), timeout=0)[1]
+            self._late = {reply: self._late[reply] for reply in running}
+        return list(self._late.values())
+
+    def collected(self) -> None:
+        self._costs = [0.0] * len(self._hosts)
+
+    def late(self, reply: Any, host: Any) -> None:
+        self._late[reply] = host
+
+    def lost(self, host: Any, error: Exception) -> None:
+        if host in self._hosts and not _alive(host):
+            slot = self._hosts.index(host)
+            del self._hosts[slot], self._costs[slot]
+
+    def settled(self) -> list[DeviceId]:
+        return []
+
+
+class PinnedHosts:
+    """Each device lives on a host of its own, or on one that it shares; a host that dies takes its devices along.
+
+    They are lost until the round is over, even if Ray has restarted the host by then.
+    """
+
+    def __init__(self, hosts: Sequence[Any], host_of: Sequence[int]) -> None:
+        """`host_of`: the index of each device's host."""
+        self._hosts = list(hosts)
+        self._host_of = list(host_of)
+        self._down: set[int] = set()
+
+    def choose(self, device: DeviceId, cost: float) -> Any:
+        host = self._host_of[device]
+        return None if host in self._down else self._hosts[host]
+
+    def collected(self) -> None: ...
+
+    def late(self, reply: Any, host: Any) -> None: ...
+
+    def lost(self, host: Any, error: Exception) -> None:
+        """Ray's error may name the actor that died, also where it is not the one that was asked."""
+        dead = getattr(error, "actor_id", None) or host._actor_id.hex()
+        self._down |= {number for number, each in enumerate(self._hosts) if each._actor_id.hex() == dead}
+
+    def settled(self) -> list[DeviceId]:
+        down, self._down = self._down, set()
+        return [DeviceId(device) for device, host in enumerate(self._host_of) if host in down]
+
+
+def _alive(host: Any) -> bool:
+    """Whether a host that failed a call still answers (it may have been restarted elsewhere)."""
+    try:
+        ray.get(host.ready.remote(), timeout=10)
+    except (*LOST, GetTimeoutError):
+        return False
+    return True

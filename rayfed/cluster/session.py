@@ -1,0 +1,122 @@
+"""One run's actors: what the driver drives on a cluster."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from rayfed.cluster import actors, capacity, connection
+from rayfed.cluster.capacity import Capacity
+from rayfed.config import RunConfig
+from rayfed.data.setup import Federation
+from rayfed.engine.checkpoint import Checkpoint
+from rayfed.engine.session import Evaluated
+from rayfed.errors import CapacityError, UserError
+from rayfed.fleet.protocol import Arrays
+from rayfed.methods.spec import method_of
+from rayfed.tasks.base import EvaluationFailure, EvaluationResult
+
+
+class RaySession:
+    """A GeneratorServer, a Scheduler, an Evaluator and as many DeviceHosts as the cluster allows."""
+
+    def __init__(self, config: RunConfig, federation: Federation, report: Callable[[Capacity, bool], None]) -> None:
+        """`report` hears the capacity before anything starts, and whether an autoscaler watches the cluster.
+
+        Raises CapacityError at once for what can never fit, and after `ray.wait_s` for what did not come.
+        """
+        nodes = connection.nodes()
+        self.capacity = capacity.plan_of(config, list(nodes.values()))
+        self._nodes = list(nodes)
+        scaling = connection.autoscaling()
+        report(self.capacity, scaling)
+        if not scaling:
+            capacity.refuse(self.capacity)
+        self._config = config
+        self._pending: list[Any] = []
+        self._failed = False
+        self._start_actors(federation)
+
+    def _start_actors(self, federation: Federation) -> None:
+        config, resources, population = self._config, self._config.resources, federation.population
+        judged = federation.evaluation_data
+        data = [ray.put(each) for each in (*judged[:4], federation.parts)]
+        name = f"rayfed-scheduler-{secrets.token_hex(4)}"
+        registry = method_of(config).scheduler(config, population)
+        scheduler = actors.start(actors.Scheduler, resources.scheduler, registry, data, name=name)
+        self._hosts = self._start_hosts(config, population, name)
+        living = config, population, self._hosts, self.capacity.host_of, scheduler
+        self._server = actors.start(actors.GeneratorServer, resources.server, *living)
+        self._evaluator = None
+        if config.evaluation.every:
+            asked = config, judged.classes, name, judged.key
+            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, *asked)
+        started = [*self._hosts, scheduler, self._server, *([self._evaluator] if self._evaluator else [])]
+        self._await([actor.ready.remote() for actor in started])
+
+    def _start_hosts(self, *args: Any) -> list[Any]:
+        host, role = actors.DeviceHost, self._config.resources.device_host
+        if not self.capacity.host_of:
+            return [actors.start(host, role, *args) for _ in range(capacity.hosts(self.capacity))]
+        return [actors.start_pinned(host, asked, self._nodes[node], *args) for asked, node in self.capacity.hosts]
+
+    def _await(self, ready: list[Any]) -> None:
+        _, missing = ray.wait(ready, num_returns=len(ready), timeout=self._config.ray.wait_s)
+        if missing:
+            raise CapacityError(
+                f"ray.wait_s = {self._config.ray.wait_s:g}: {len(missing)} of {len(ready)} actors have not started; "
+                "the cluster is busy or still growing; wait longer or ask for less under `resources`"
+            )
+        ray.get(ready)
+
+    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
+        started: Checkpoint = ray.get(self._server.start.remote(checkpoint))
+        return started
+
+    def round(self) -> Checkpoint:
+        try:
+            checkpoint: Checkpoint = ray.get(self._server.round.remote())
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        references: list[Any] = list(checkpoint.devices.values())
+        return replace(checkpoint, devices=dict(zip(checkpoint.devices, ray.get(references), strict=True)))
+
+    def evaluate(self, round: int, arrays: Arrays) -> None:
+        assert self._evaluator is not None
+        self._pending.append(self._evaluator.evaluate.remote(round, arrays))
+
+    def evaluations(self, wait: bool) -> list[Evaluated]:
+        if not self._pending:
+            return []
+        timeout = None if wait else 0
+        ready, self._pending = ray.wait(self._pending, num_returns=len(self._pending), timeout=timeout)
+        found = [_evaluated(ref) for ref in ready]
+        self._failed = self._failed or any(isinstance(each, EvaluationFailure) for each in found)
+        return found
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pending)
+
+    def about_evaluator(self) -> dict[str, str]:
+        if self._evaluator is None or self._failed:
+            return {}
+        about: dict[str, str] = ray.get(self._evaluator.about.remote())
+        return about
+
+    def facts(self) -> dict[str, Any]:
+        return {"fleet": "ray", "hosts": len(self._hosts)}
+
+
+def _evaluated(ref: Any) -> Evaluated:
+    """What an evaluation gave; one that failed must not end the training beside it."""
+    try:
+        result: EvaluationResult = ray.get(ref)
+        return result
+    except RayError as error:
+        return EvaluationFailure(str(getattr(error, "cause", None) or error).strip().splitlines()[-1])

@@ -1,0 +1,183 @@
+"""What a run shows on the terminal while it trains: a live line, or lines in a log file."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rayfed.cluster.capacity import Capacity, amounts_text, describe
+from rayfed.config import RunConfig
+from rayfed.engine.callbacks import Callback
+from rayfed.engine.checkpoint import Checkpoint
+from rayfed.methods.spec import method_of
+from rayfed.report.numbers import shown
+from rayfed.tasks.base import EvaluationResult, Metric
+
+MB = 1e6
+QUIET_SECONDS = 10
+"""Between two lines of progress where there is no terminal."""
+
+
+class Display:
+    """Progress on stderr; a log file gets a line every few seconds instead of a moving one."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, quiet=quiet)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[rate]} images/s"),
+            TextColumn("↑{task.fields[up]} ↓{task.fields[down]} MB"),
+            TextColumn("{task.fields[judged]}"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=False,
+        )
+        self.line = Line(self, "round")
+
+    def notice(self, text: str) -> None:
+        """One line for the user."""
+        self.console.print(text, soft_wrap=True)
+
+    def capacity(self, capacity: Capacity, scaling: bool) -> None:
+        """What was asked and what the cluster has; what an autoscaler must add."""
+        self.notice(f"actors: {', '.join(map(describe, capacity.asks))}")
+        self.notice(f"cluster: {amounts_text(capacity.total)} on {len(capacity.nodes)} node(s)")
+        for ask in capacity.unplaced if scaling else ():
+            self.notice(f"asked of the autoscaler: {describe(ask)}")
+
+    def callback(self, config: RunConfig) -> Callback:
+        """The line of this run."""
+        self.line.begin(config)
+        return self.line
+
+    @contextmanager
+    def live(self, start: int) -> Iterator[None]:
+        """The moving line, from round `start` on."""
+        self.line.show(start)
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.progress:
+            yield
+
+
+class Line(Callback):
+    """One run's line of progress."""
+
+    def __init__(self, display: Display, name: str, in_log: bool = True) -> None:
+        """`in_log`: also as lines of their own where there is no terminal."""
+        self._display, self._name, self._in_log = display, name, in_log
+        self._up = self._down = 0.0
+        self._judged = ""
+        self._last_line = 0.0
+
+    def begin(self, config: RunConfig) -> None:
+        """Say how long the run is and by what it is judged."""
+        self._rounds = config.rounds
+        self._metrics: tuple[Metric, ...] = tuple(method_of(config).task.metrics)
+        self._task: TaskID | None = None
+
+    def show(self, done: int, rate: str = "-") -> None:
+        """The line after so many rounds."""
+        progress, fields = self._display.progress, self._fields(rate)
+        if self._task is None:
+            self._task = progress.add_task(self._name, total=self._rounds, completed=done, **fields)
+        progress.update(self._task, completed=done, **fields)
+
+    def remove(self) -> None:
+        """Take the line away."""
+        if self._task is not None:
+            self._display.progress.remove_task(self._task)
+
+    def on_round(self, checkpoint: Checkpoint) -> None:
+        """A committed round."""
+        self._up += checkpoint.metrics["bytes_up"]
+        self._down += checkpoint.metrics["bytes_down"]
+        rate = f"{checkpoint.metrics['images_per_s']:,.0f}"
+        self.show(checkpoint.round, rate)
+        self._log(checkpoint.round, rate)
+
+    def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
+        """The primary metric, and which one it is where the task has several of that name."""
+        metric = next((metric for metric in self._metrics if metric.name in result.metrics), None)
+        if metric is None:
+            return
+        which = f" ({metric.detail})" if metric.detail and metric is not self._metrics[0] else ""
+        self._judged = f"{metric.label} {shown(result.metrics[metric.name])}{which}"
+        if self._task is not None:
+            self._display.progress.update(self._task, judged=self._judged)
+
+    def _log(self, round: int, rate: str) -> None:
+        now = time.monotonic()
+        due = now - self._last_line > QUIET_SECONDS or round == self._rounds
+        if self._in_log and not self._display.console.is_terminal and due:
+            self._last_line = now
+            up, down = self._up / MB, self._down / MB
+            line = (
+                f"round {round}/{self._rounds}  {rate} images/s  up {up:,.0f} MB  down {down:,.0f} MB  {self._judged}"
+            )
+            self._display.notice(line.rstrip())
+
+    def _fields(self, rate: str) -> dict[str, Any]:
+        up, down = f"{self._up / MB:,.0f}", f"{self._down / MB:,.0f}"
+        return {"rate": rate, "up": up, "down": down, "judged": self._judged}
+
+
+class Board:
+    """A comparison on stderr: a moving line for each run that trains, and a line that stays for each that has ended."""
+
+    def __init__(self) -> None:
+        self.display = Display()
+        self.said: set[str] = set()
+
+    def notice(self, text: str) -> None:
+        """One line for the user, once."""
+        if text not in self.said:
+            self.said.add(text)
+            self.display.notice(text)
+
+    def live(self) -> AbstractContextManager[Any]:
+        """The moving lines."""
+        return self.display.progress if self.display.console.is_terminal else nullcontext()
+
+    def lane(self, name: str) -> "Lane":
+        """Who watches one of the runs."""
+        return Lane(self, name)
+
+
+class Lane:
+    """One run of a comparison: its line on the board, gone when the run ends."""
+
+    def __init__(self, board: Board, name: str) -> None:
+        self.board = board
+        self.name = name
+        self.line = Line(board.display, name, in_log=False)
+
+    def notice(self, text: str) -> None:
+        """One line for the user, unless another run has said it."""
+        self.board.notice(text)
+
+    def capacity(self, capacity: Capacity, scaling: bool) -> None:
+        """What an autoscaler must add."""
+        for ask in capacity.unplaced if scaling else ():
+            self.notice(f"{self.name}: asked of the autoscaler: {describe(ask)}")
+
+    def callback(self, config: RunConfig) -> Callback:
+        """The line of this run."""
+        self.line.begin(config)
+        return self.line
+
+    @contextmanager
+    def live(self, start: int) -> Iterator[None]:
+        """The moving line, from round `start` on."""
+        self.line.show(start)
+        try:
+            yield
+        finally:
+            self.line.remove()

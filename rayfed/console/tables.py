@@ -1,0 +1,104 @@
+"""What commands print when they are done: plain columns whose paths and commands can be copied from any terminal."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rayfed.report.numbers import shown
+from rayfed.tasks.base import Metric
+
+MB = 1e6
+WIDTH = 100
+"""Columns where there is no terminal."""
+
+
+def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
+    """A run's summary for people; `metrics` are its task's."""
+    rows = {"run": f"{summary['run']} ({summary['status']}, {_count(summary['rounds'], 'round')})"}
+    for index, metric in enumerate(metrics):
+        if found := summary.get(metric.name):
+            label = f"{metric.label} ({metric.detail})" if index and metric.detail else metric.label
+            rows[label] = "   ".join(f"{name} {shown(value)}" for name, value in found.items())
+    if "images_per_s" in summary:
+        up, down = (summary[f"bytes_{way}_per_round"] / MB for way in ("up", "down"))
+        rows["images/s"] = f"{summary['images_per_s']:,.0f}"
+        rows["per round"] = f"{up:,.2f} MB up, {down:,.2f} MB down"
+    rows |= {name: value for name, value in summary.items() if str(value).endswith(".png")}
+    for key, label in (("mlflow", "MLflow"), ("resume", "go on with")):
+        if summary[key]:
+            rows[label] = summary[key]
+    return f"\n{_pairs(rows)}"
+
+
+def comparison_closing(found: Mapping[str, Any]) -> str:
+    """A comparison's document for people: its table, then where the rest is and what goes on how."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    with console.capture() as table:
+        console.print(comparison_table(found))
+    metric = found["metric"]
+    judged = f"{metric['label']} in {metric['detail']}" if metric and metric["detail"] else metric and metric["label"]
+    notes = [judged or "no run was judged", "sim.: on the simulated devices"]
+    if (seeds := max(len(run["series"]) for run in found["runs"].values())) > 1:
+        notes.append(f"mean of {seeds} seeds (best and last: ± std)")
+    rows = {"comparison": f"{found['comparison']} ({found['status']})", "figure": found["figure"]}
+    rows["as CSV"] = found["table"]
+    if found["mlflow"]:
+        rows["MLflow"] = found["mlflow"]
+    for name, command in found["resume"].items():
+        rows[f"{name} goes on with"] = command
+    if found["without_result"]:
+        rows["without result"] = "; ".join(found["without_result"])
+    return f"\n{table.get()}{'; '.join(notes)}\n\n{_pairs(rows)}"
+
+
+def comparison_table(found: Mapping[str, Any]) -> Table:
+    """One line per run: means over seeds, a task metric's with the standard deviation."""
+    label = found["metric"]["label"] if found["metric"] else "metric"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run")
+    headers = ("rounds", f"{label}\nbest", f"{label}\nlast", "sim.\nseconds")
+    for header in (*headers, f"sim. s to\n{label} {shown(found['common'])}", "MB per\ndevice", "sim.\nimages/s"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("wall\nimages/s", justify="right", no_wrap=True)
+    for name, run in found["runs"].items():
+        figures = run["summary"]
+        cells = {figure: shown(values["mean"]) for figure, values in figures.items()}
+        if figures["bytes_device"]["mean"] is not None:
+            cells["bytes_device"] = shown(figures["bytes_device"]["mean"] / MB)
+        for figure in ("best", "last"):
+            if figures[figure]["spread"] is not None:
+                cells[figure] += f" ± {shown(figures[figure]['spread'])}"
+        table.add_row(name, *cells.values())
+    return table
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows with the same keys, which are the headers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), no_wrap=True)
+    for row in rows:
+        table.add_row(*("-" if value is None else _cell(value) for value in row.values()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def print_pairs(pairs: Mapping[str, str]) -> None:
+    """Names and what they stand for."""
+    print(_pairs(pairs))
+
+
+def _pairs(rows: Mapping[str, str]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows.items())
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

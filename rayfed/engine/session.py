@@ -1,0 +1,79 @@
+"""What the driver drives: a run's trainer and evaluator, in this process or, in `rayfed.cluster.session`, as actors."""
+
+from typing import Any, Protocol
+
+import torch
+
+from rayfed.config import RunConfig
+from rayfed.data.setup import Federation
+from rayfed.engine.checkpoint import Checkpoint
+from rayfed.engine.trainer import Trainer, device_host
+from rayfed.fleet.local import LocalFleet
+from rayfed.fleet.protocol import Arrays
+from rayfed.methods.spec import method_of
+from rayfed.tasks.base import EvaluationFailure, EvaluationResult
+
+Evaluated = EvaluationResult | EvaluationFailure
+
+
+class Session(Protocol):
+    """Rounds one after the other, and evaluations whenever they are ready."""
+
+    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
+        """See `Trainer.start`."""
+
+    def round(self) -> Checkpoint:
+        """See `Trainer.round`; the device states are arrays."""
+
+    def evaluate(self, round: int, arrays: Arrays) -> None:
+        """Have what `Task.outcome` gave of the state after `round` judged, at once or beside the training."""
+
+    def evaluations(self, wait: bool) -> list[Evaluated]:
+        """Those that are ready, or, after waiting, all."""
+
+    @property
+    def waiting(self) -> int:
+        """Evaluations that are not heard yet."""
+
+    def about_evaluator(self) -> dict[str, str]:
+        """See `Evaluator.about`."""
+
+    def facts(self) -> dict[str, Any]:
+        """Tags: which fleet, how many hosts."""
+
+
+class LocalSession:
+    """Everything in this process, on one thread: `rayfed run --local`, for a debugger."""
+
+    def __init__(self, config: RunConfig, federation: Federation) -> None:
+        torch.set_num_threads(1)
+        spec, population = method_of(config), federation.population
+        fleet = LocalFleet(device_host(config, population, federation.shards(config.seed)))
+        self._trainer = Trainer(config, population, fleet, spec.scheduler(config, population))
+        judged = bool(config.evaluation.every)
+        self._evaluator = spec.task.evaluator(config, federation.evaluation_data) if judged else None
+        self._ready: list[Evaluated] = []
+
+    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
+        return self._trainer.start(checkpoint)
+
+    def round(self) -> Checkpoint:
+        return self._trainer.round()
+
+    def evaluate(self, round: int, arrays: Arrays) -> None:
+        assert self._evaluator is not None
+        self._ready.append(self._evaluator.evaluate(round, arrays))
+
+    def evaluations(self, wait: bool) -> list[Evaluated]:
+        ready, self._ready = self._ready, []
+        return ready
+
+    @property
+    def waiting(self) -> int:
+        return len(self._ready)
+
+    def about_evaluator(self) -> dict[str, str]:
+        return self._evaluator.about() if self._evaluator else {}
+
+    def facts(self) -> dict[str, Any]:
+        return {"fleet": "local", "hosts": 1}

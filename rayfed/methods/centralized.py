@@ -1,0 +1,80 @@
+"""The centralised GAN: all data in one place, the reference for FID and for the cost of the network.
+
+It runs on the SERVER node, where nothing crosses a link; a round is E iterations on batches of B.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from rayfed.config import RunConfig, Training
+from rayfed.config.training import Keeping
+from rayfed.fleet.protocol import Fleet
+from rayfed.ids import ClientId
+from rayfed.methods import fedavg
+from rayfed.methods.context import ServerContext
+from rayfed.methods.exchange import Report, train_group
+from rayfed.methods.spec import BOTH, MethodSpec
+from rayfed.methods.state import State
+from rayfed.scheduling.load import Load
+from rayfed.scheduling.scheduler import Scheduler
+from rayfed.seeding import SERVER, torch_seed
+
+if TYPE_CHECKING:
+    from rayfed.tasks.gan.workspace import GanWorkspace
+
+
+class Settings(Training):
+    """All data in one place: the reference."""
+
+    pools_data: ClassVar[bool] = True
+    moments: Keeping = "keep"
+    """Whether Adam's moments, the optimizer state, are kept from round to round (`keep`) or start at zero (`fresh`)."""
+
+    @property
+    def keeps_optimizer_state(self) -> bool:
+        """See `Training.keeps_optimizer_state`."""
+        return self.moments == "keep"
+
+    def participants(self, devices: int) -> int:
+        """The one place."""
+        return 1
+
+
+def validate(config: RunConfig) -> None:
+    """There is no wire to encode for."""
+    if config.wire != "float32":
+        raise ValueError(f"wire = '{config.wire}': centralized sends nothing over a wire; use float32")
+
+
+class Server:
+    """One GAN on the union of all devices' data."""
+
+    def __init__(self, context: ServerContext[GanWorkspace, Scheduler]) -> None:
+        self.context = context
+
+    def init(self) -> State:
+        """Fresh networks."""
+        gan = self.context.workspace.gan
+        gan.initialise(torch_seed(self.context.seed, 0, SERVER, "weights"))
+        return State(0, gan.models())
+
+    def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
+        """E iterations on batches of B."""
+        method, codec = self.context.config.method, self.context.workspace.codec
+        loads = {ClientId(SERVER): Load(method.batch, method.iterations)}
+        updates = train_group(fleet, method, codec, state.round + 1, state.models, loads)
+        models = codec.decode(updates[0].models) if updates else state.models
+        return replace(state, round=state.round + 1, models=models), [update.report for update in updates]
+
+
+METHOD = MethodSpec(
+    name="centralized",
+    about="all data in one place: the reference",
+    settings=Settings,
+    server=Server,
+    device=fedavg.Device,
+    trains=BOTH,
+    validate=validate,
+)

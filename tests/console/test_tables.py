@@ -1,0 +1,124 @@
+"""What the commands print at their end, line by line."""
+
+from typing import Any
+
+import pytest
+
+from rayfed.console.tables import closing_table, comparison_closing, comparison_table, print_pairs, print_table
+from rayfed.tasks.base import Metric
+from rayfed.tasks.gan import GanTask
+
+SUMMARY: dict[str, Any] = {
+    "run": "fegan-1a2b3c",
+    "status": "interrupted",
+    "rounds": 2,
+    "fid": {"first": 90.0, "best": 47.25, "last": 50.125},
+    "fid_classifier": {"first": 1234.5, "best": 9.5, "last": 9.75},
+    "images_per_s": 1234.5,
+    "bytes_up_per_round": 720_576.0,
+    "bytes_down_per_round": 1_500_000_000.0,
+    "samples": "runs/samples-00002.png",
+    "mlflow": "mlflow ui",
+    "resume": "rayfed resume fegan-1a2b3c",
+}
+
+
+def test_the_closing_table_line_by_line():
+    assert closing_table(SUMMARY, GanTask.metrics).splitlines() == [
+        "",
+        "run                          fegan-1a2b3c (interrupted, 2 rounds)",
+        "FID                          first 90   best 47.2   last 50.1",
+        "FID (classifier's features)  first 1,234   best 9.50   last 9.75",
+        "images/s                     1,234",
+        "per round                    0.72 MB up, 1,500.00 MB down",
+        "samples                      runs/samples-00002.png",
+        "MLflow                       mlflow ui",
+        "go on with                   rayfed resume fegan-1a2b3c",
+    ]
+
+
+def test_what_a_run_does_not_have_has_no_line():
+    """Cut off before its first round ended."""
+    bare = {"run": "a", "status": "failed", "rounds": 0, "samples": None, "mlflow": None, "resume": None}
+    assert closing_table(bare, GanTask.metrics) == "\nrun  a (failed, 0 rounds)"
+    assert closing_table(bare | {"rounds": 1}, GanTask.metrics) == "\nrun  a (failed, 1 round)"
+
+
+def test_any_tasks_metric_has_its_label():
+    bare = {"run": "a", "status": "finished", "rounds": 1, "samples": None, "mlflow": None, "resume": None}
+    accuracy = Metric("accuracy", "accuracy", "on the test set", lower_is_better=False)
+    table = closing_table(bare | {"accuracy": {"first": 0.5, "best": 0.75, "last": 0.625}}, [accuracy])
+    assert table.splitlines()[-1] == "accuracy  first 0.500   best 0.750   last 0.625"
+
+
+FIGURES = ("rounds", "best", "last", "sim_seconds", "sim_seconds_to_common")
+MORE = ("bytes_device", "images_per_sim_s", "images_per_s")
+
+
+def summary(*values: float | None, spread: float | None = None) -> dict[str, Any]:
+    found = dict(zip((*FIGURES, *MORE), values, strict=True))
+    return {name: {"mean": value, "spread": spread, "seeds": {}} for name, value in found.items()}
+
+
+def document(**more: Any) -> dict[str, Any]:
+    runs = {
+        "A": {"summary": summary(10, 47.25, 50.5, 12.5, 3.25, 4.5e6, 80.0, 1234.5, spread=1.125), "series": {"0": {}}},
+        "B": {"summary": summary(0, None, None, 0.0, None, None, None, None), "series": {}},
+    }
+    metric = {"name": "fid_classifier", "label": "FID", "detail": "classifier's features", "lower_is_better": True}
+    found = {"comparison": "c-1", "status": "failed", "metric": metric, "common": 51.5, "runs": runs}
+    found |= {"figure": "c.png", "table": "c.csv", "mlflow": None, "resume": {}, "without_result": []}
+    return found | more
+
+
+def test_a_comparisons_table_cell_by_cell():
+    columns = comparison_table(document()).columns
+    assert [str(column.header).replace("\n", " ") for column in columns] == [
+        "run",
+        *("rounds", "FID best", "FID last", "sim. seconds", "sim. s to FID 51.5"),
+        *("MB per device", "sim. images/s", "wall images/s"),
+    ]
+    rows = list(zip(*(column.cells for column in columns), strict=True))
+    assert rows == [
+        ("A", "10", "47.2 ± 1.12", "50.5 ± 1.12", "12.5", "3.25", "4.50", "80", "1,234"),
+        ("B", "0", "-", "-", "0", "-", "-", "-", "-"),
+    ]
+
+
+def test_a_comparisons_notes_and_what_goes_on_how():
+    found = comparison_closing(document(mlflow="mlflow ui", resume={"A": "rayfed resume a"}, without_result=["B"]))
+    notes, rows = found.split("\n\n")[-2:]
+    assert notes.splitlines()[-1] == "FID in classifier's features; sim.: on the simulated devices"
+    assert rows.splitlines() == [
+        "comparison      c-1 (failed)",
+        "figure          c.png",
+        "as CSV          c.csv",
+        "MLflow          mlflow ui",
+        "A goes on with  rayfed resume a",
+        "without result  B",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "note"),
+    [
+        (None, "no run was judged; sim.: on the simulated devices"),
+        (
+            {"name": "accuracy", "label": "accuracy", "detail": "", "lower_is_better": False},
+            "accuracy; sim.: on the simulated devices",
+        ),
+    ],
+)
+def test_a_comparison_says_by_what_it_was_judged(metric, note):
+    assert note in comparison_closing(document(metric=metric)).splitlines()
+
+
+def test_rows_with_the_same_keys_are_a_table(capsys):
+    print_table([{"run": "a", "best_fid": 47.256}, {"run": "b", "best_fid": None}, {"run": "c", "best_fid": 1e-7}])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["run", "best", "fid"], ["a", "47.26"], ["b", "-"], ["c", "1e-07"]]
+
+
+def test_pairs_are_aligned(capsys):
+    print_pairs({"a": "one", "long": "two"})
+    assert capsys.readouterr().out == "a     one\nlong  two\n"

@@ -1,15 +1,43 @@
-"""Floating-point operations of training steps, as torch's FlopCounterMode counts them."""
+"""Floating-point operations of training steps, as torch's FlopCounterMode counts them for published networks."""
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 
-class Meter:
-    """Adds up operations: each kind of work is counted the first time it runs and remembered by its key.
+@dataclass
+class Count:
+    """Operations: of a `counted` block, once it is over."""
+
+    flops: int = 0
+
+
+_spared = Count()
+"""Of all layers so far; see `spare`."""
+
+
+def spare(flops: int) -> None:
+    """A layer has just done with so many operations fewer than the published network needs."""
+    _spared.flops += flops
+
+
+@contextmanager
+def counted() -> Iterator[Count]:
+    """Count the operations of the block, as the published network needs them.
 
     Convolutions and matrix products forward and backward count, two operations per multiply-add; element-wise work
     (activations, BatchNorm, Adam) does not.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # 100 MB that a server without work of its own spares
+
+    count, spared = Count(), _spared.flops
+    with FlopCounterMode(display=False) as counter:
+        yield count
+    count.flops = counter.get_total_flops() + _spared.flops - spared
+
+
+class Meter:
+    """Adds up operations: each kind of work is counted the first time it runs and remembered by its key."""
 
     def __init__(self) -> None:
         self._known: dict[Hashable, int] = {}
@@ -21,11 +49,9 @@ class Meter:
         if key in self._known:
             yield
         else:
-            from torch.utils.flop_counter import FlopCounterMode  # 100 MB that a server without work of its own spares
-
-            with FlopCounterMode(display=False) as counter:
+            with counted() as count:
                 yield
-            self._known[key] = counter.get_total_flops()
+            self._known[key] = count.flops
         self._total += self._known[key]
 
     def add(self, flops: int) -> None:

@@ -183,7 +183,7 @@ def build(name: str, channels: int, width: int, classes: int) -> tuple[nn.Module
     return networks
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _try(whose: str, network: nn.Module, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     """Refuse a network that does not make `wanted` of `given`, laid out as in training."""
     layout = torch.channels_last if len(given) == 4 else torch.contiguous_format

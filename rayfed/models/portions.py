@@ -10,6 +10,7 @@ from torch import nn
 from rayfed.config import Model
 from rayfed.errors import UserError
 from rayfed.models.block import Block
+from rayfed.models.flops import counted
 from rayfed.models.gan import WIDTH
 from rayfed.models.networks import architecture
 
@@ -61,28 +62,26 @@ def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int])
     the block's parameters and, but for the first block, of its input. Nothing is computed and no weight is touched:
     copies run on torch's meta device.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # as in rayfed.models.flops
-
     x = torch.empty(1, *image_shape, device="meta")
     described = []
     for number, original in enumerate(blocks, 1):
         block = copy.deepcopy(original).to("meta").requires_grad_(True)
-        with FlopCounterMode(display=False) as forward:
+        with counted() as forward:
             y = block(x)
-        with FlopCounterMode(display=False) as backward:
+        with counted() as backward:
             y.backward(torch.empty_like(y))
         block.requires_grad_(False)
         frozen = block(x.detach().requires_grad_())
-        with FlopCounterMode(display=False) as through:
+        with counted() as through:
             frozen.backward(torch.empty_like(frozen))
         described.append(
             Block(
                 name=f"{number} {type(block[0]).__name__}",
                 parameters=sum(parameter.numel() for parameter in block.parameters()),
                 activation=y.numel(),
-                flops_forward=forward.get_total_flops(),
-                flops_backward=backward.get_total_flops(),
-                flops_input=through.get_total_flops(),
+                flops_forward=forward.flops,
+                flops_backward=backward.flops,
+                flops_input=through.flops,
             )
         )
         x = y.detach().requires_grad_()

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from rayfed.config import Model
-from rayfed.models.flops import Meter
+from rayfed.models.flops import Meter, counted
 from rayfed.models.gan import GAN
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,3 +111,50 @@ def test_a_gans_step_by_hand() -> None:
     gan.meter.take()
     gan.follow([again], [torch.ones_like(again)])
     assert gan.meter.take() == 2 * 6 * (dense + 2 * sum(ups))
+
+
+def published_lsgan() -> nn.Module:
+    """FeGAN's generator as published, in torch's own layers."""
+    return nn.Sequential(
+        nn.Linear(100, 128 * 8 * 8),
+        nn.Unflatten(1, (128, 8, 8)),
+        *(nn.Upsample(scale_factor=2), nn.Conv2d(128, 128, 3, padding=1), nn.BatchNorm2d(128, 0.8), nn.LeakyReLU(0.2)),
+        *(nn.Upsample(scale_factor=2), nn.Conv2d(128, 64, 3, padding=1), nn.BatchNorm2d(64, 0.8), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(64, 1, 3, padding=1), nn.Tanh()),
+    )
+
+
+def test_a_folded_convolution_counts_as_the_published_one() -> None:
+    """LSGAN's generator, forward and backward, as torch counts the network of Upsample and Conv2d.
+
+    By hand, in multiply-adds an image: 100*8192 (dense), 16*16 pixels of 128 kernels of 128*9, 32*32 of 64 of 128*9,
+    32*32 of one of 64*9.
+    """
+    published, gan = published_lsgan(), GAN(Model(), 1)
+    gan.initialise(1)
+    with FlopCounterMode(display=False) as forward:
+        images = published(torch.randn(10, 100))
+    fakes = gan.fakes(gan.noise(10))
+    assert gan.meter.take() == forward.get_total_flops()
+    by_hand = 100 * 8192 + 16 * 16 * 128 * 128 * 9 + 32 * 32 * 64 * 128 * 9 + 32 * 32 * 64 * 9
+    assert forward.get_total_flops() == 2 * 10 * by_hand
+    with FlopCounterMode(display=False) as backward:
+        images.sum().backward()
+    gan.follow([fakes], [torch.ones_like(fakes)])
+    assert gan.meter.take() == backward.get_total_flops()
+    with torch.no_grad(), counted() as evaluated:
+        gan.fakes(gan.noise(10))
+    assert evaluated.flops == forward.get_total_flops()
+
+
+def test_an_iteration_of_fegan_needs_701_megaflop_an_image() -> None:
+    """G forward and its step, D's step, as published; what runs here needs 323."""
+    gan = GAN(Model(), 1)
+    gan.initialise(1)
+    batch = np.zeros((5, 1, 32, 32), np.uint8)
+    with FlopCounterMode(display=False) as run:
+        gan.train([batch], seed=0)
+    assert round(run.get_total_flops() / 5 / 1e6) == 323
+    gan.meter.take()
+    gan.train([batch], seed=0)
+    assert round(gan.meter.take() / 5 / 1e6) == 701

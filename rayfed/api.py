@@ -69,12 +69,14 @@ def resume(
 
     opened = open_store(runs_dir, store)
     config = config_of(opened.run(run_id), runs_dir, store)
-    prepare_environment(config.ray.address)
+    texts = list(overrides)
+    address = configuration.with_overrides(config, [text for text in texts if text.startswith("ray.")]).ray.address
+    prepare_environment(address)
     from rayfed.app.run import resume as resume_run
     from rayfed.console.display import Display
 
     try:
-        return resume_run(run_id, config, opened, overrides, local, Display(quiet=not progress))
+        return resume_run(run_id, config, opened, texts, local, Display(quiet=not progress))
     finally:
         opened.close()
 

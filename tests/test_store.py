@@ -1,6 +1,7 @@
 import math
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -94,6 +95,65 @@ def test_a_round_done_again_replaces_itself_and_an_abandoned_future_goes(store):
     assert [round for round, _, _ in store.history("a")] == [0, 1, 2]
 
 
+def test_events_come_back_in_order_and_are_never_pruned(store):
+    for round in range(4):
+        events = [{"kind": "note", "text": f"{round}, {number}: é"} for number in range(round % 3)]
+        store.commit("a", filled(round, [0], events=events), keep=1)
+    notes = [(1, "1, 0: é"), (2, "2, 0: é"), (2, "2, 1: é")]
+    assert store.events("a") == [(round, {"kind": "note", "text": text}) for round, text in notes]
+    assert store.latest("a").events == []
+    store.create_run("b", {}, {})
+    assert store.events("b") == []
+
+
+def test_a_commit_comes_back_with_its_rounds_events_alone(store):
+    for round in range(3):
+        store.commit("a", filled(round, events=[{"of": round}, {"devices": ["x", "y"]}]), keep=2)
+    assert store.latest("a").events == [{"of": 2}, {"devices": ["x", "y"]}]
+    assert store.latest("a", until=1).events == [{"of": 1}, {"devices": ["x", "y"]}]
+
+
+def test_events_of_an_abandoned_future_go_and_other_runs_keep_theirs(store):
+    store.create_run("b", {}, {})
+    for run in "ab":
+        for round in range(4):
+            store.commit(run, filled(round, events=[{"of": round}]), keep=4)
+    store.commit("a", filled(2, events=[{"again": 2}]), keep=4)
+    assert store.events("a") == [(0, {"of": 0}), (1, {"of": 1}), (2, {"again": 2})]
+    assert store.events("b") == [(round, {"of": round}) for round in range(4)]
+
+
+def test_an_event_that_is_no_json_leaves_the_round_before(store):
+    store.commit("a", filled(0, [0], events=[{"of": 0}]), keep=1)
+    with pytest.raises(StatementError, match="JSON"):
+        store.commit("a", filled(1, [0], events=[{"of": 1}, {"of": math.nan}]), keep=1)
+    assert store.latest("a").round == 0
+    assert store.events("a") == [(0, {"of": 0})]
+
+
+def test_a_removed_run_leaves_nothing_and_the_others_stay(store, tmp_path):
+    store.create_run("b", {}, {})
+    for run in "ab":
+        store.commit(run, filled(1, [0, 1], events=[{"of": run}]), keep=1)
+    store.remove("a")
+    assert [record.id for record in store.runs()] == ["b"]
+    assert (written(store.latest("b")), store.events("b")) == ({0: 1, 1: 1}, [(1, {"of": "b"})])
+    assert (store.latest("a"), store.events("a"), store.history("a")) == (None, [], [])
+    with sqlite3.connect(tmp_path / "new/folder/store.db") as db:
+        for table in ("rounds", "states", "device_states", "events"):
+            assert db.execute(f"SELECT DISTINCT run_id FROM {table}").fetchall() == [("b",)]
+    store.create_run("a", {}, {})
+    assert store.latest("a") is None
+
+
+def test_a_configuration_can_be_replaced(store):
+    store.create_run("b", {"seed": 2}, {})
+    store.set_config("a", {"seed": 1, "rounds": 80})
+    assert store.run("a").config == {"seed": 1, "rounds": 80}
+    assert store.run("a").facts == {"versions": {"torch": "2"}}
+    assert store.run("b").config == {"seed": 2}
+
+
 def test_metrics_that_are_not_finite_survive_and_late_ones_merge(store):
     store.commit("a", filled(0, [2], metrics={"x": math.nan, "y": -math.inf, "z": np.float32(0.5)}), keep=1)
     store.set_metric("a", 0, {"fid": 12.5, "y": 1})
@@ -128,6 +188,10 @@ def test_unknown_and_repeated_run_ids_are_one_line(store):
         store.run("fegan-sed0")
     with pytest.raises(UserError, match=r"rayfed list shows them$"):
         store.commit("zzz", filled(0), keep=1)
+    with pytest.raises(UserError, match=r"^no run 'fegan-seed1' .*did you mean 'fegan-seed0'"):
+        store.remove("fegan-seed1")
+    with pytest.raises(UserError, match="^no run 'zzz'"):
+        store.set_config("zzz", {})
     with pytest.raises(UserError, match="run 'a' is already in sqlite:"):
         store.create_run("a", {}, {})
 

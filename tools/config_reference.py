@@ -11,6 +11,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
@@ -71,8 +72,9 @@ def page() -> Iterator[str]:
 
 
 def methods() -> Iterator[str]:
-    """The section `method`: what methods share, then each one's own."""
-    specs = plugins.methods()
+    """The section `method`: what methods share, then the own keys of each that comes with rayfed."""
+    outside = {point.name for point in entry_points(group=plugins.GROUP)}
+    specs = {name: spec for name, spec in plugins.methods().items() if name not in outside}
     yield "## `method`\n"
     for shared, (base, sentence) in SHARED.items():
         users = ", ".join(f"`{name}`" for name, spec in specs.items() if issubclass(spec.settings, shared))

@@ -38,7 +38,7 @@ INTERRUPTED = 130
 
 
 class Watcher(Protocol):
-    """Who watches a comparison: `rayfed.display`."""
+    """Who watches a comparison: `rayfed.console.display`."""
 
     def notice(self, text: str) -> None: ...
     def live(self) -> AbstractContextManager[None]: ...

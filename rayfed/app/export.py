@@ -1,5 +1,6 @@
 """A run's trained network as a file that torch, or any ONNX runtime, reads without rayfed."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ def export(result: Result, out: Path | None) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".pt2":
-            torch.export.save(program, out)
+            with out.open("xb") as file:  # of a path that cannot be written torch would make a RuntimeError
+                torch.export.save(program, file)
         else:
             torch.onnx.export(program, dynamo=True, f=str(out), verbose=False)
     except ImportError as error:
@@ -41,7 +43,7 @@ def export(result: Result, out: Path | None) -> Path:
 def _check(out: Path) -> None:
     if out.suffix not in FORMATS:
         raise UserError(f"--out {out}: must end in {' or '.join(FORMATS)}")
-    if out.exists():
+    if os.path.exists(out):
         raise UserError(f"--out {out}: is there already; name another file or remove it")
 
 

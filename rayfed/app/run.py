@@ -105,7 +105,8 @@ def resume(
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
     with _session(config, federation, local, watcher) as session:
         tracker = _tracker(run_id, config, federation, session, mlflow_run=record.facts["mlflow_run"])
-        store.update_facts(run_id, **process_facts())
+        tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
+        store.update_facts(run_id, **process_facts(), **tracked)
         store.set_config(run_id, config.model_dump(mode="json"))
         store.set_status(run_id, "running")
         for round, metrics, _ in store.history(run_id):
@@ -117,7 +118,7 @@ def resume(
 
 def _changed(config: RunConfig, overrides: list[str], done: int) -> RunConfig:
     for override in overrides:
-        if not override.startswith(tuple(f"{key}=" if key[-1] != "." else key for key in FREE)):
+        if "=" in override and not override.startswith(tuple(f"{key}=" if key[-1] != "." else key for key in FREE)):
             allowed = ", ".join(f"{key}*" if key[-1] == "." else key for key in FREE)
             raise UserError(f"{override}: would change rounds that are committed; a resumed run takes {allowed} alone")
     config = with_overrides(config, overrides)

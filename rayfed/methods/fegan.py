@@ -62,8 +62,8 @@ class Server(fedavg.Server):
         self.weigh = uniform if self.method.weighting == "uniform" else self.by_divergence
 
     def by_divergence(self, clients: Sequence[ClientId], loads: Sequence[Load]) -> Weights:
-        """KL weights times loads, summing to 1."""
-        images = np.array([load.images for load in loads], dtype=float)
+        """KL weights times the loads that the devices were assigned (B x E), summing to 1."""
+        images = np.array([load.assigned_images for load in loads], dtype=float)
         weights = kl_weights(self.scores[list(clients)], self.method.scheme, self.method.sign) * images
         return _normalised(weights)
 

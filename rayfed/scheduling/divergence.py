@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
 
 
 def kl_divergence(counts: ArrayLike, reference: ArrayLike) -> NDArray[np.float64]:
@@ -11,7 +12,7 @@ def kl_divergence(counts: ArrayLike, reference: ArrayLike) -> NDArray[np.float64
     a class that P has and Q lacks gives inf.
     """
     p, q = np.asarray(counts, np.float64), np.asarray(reference, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(invalid="ignore"):
         p = p / p.sum(axis=-1, keepdims=True)
-        terms = np.where(p > 0, p * np.log(p / (q / q.sum())), 0.0)
-        return np.where(np.isnan(p).any(axis=-1), np.nan, terms.sum(axis=-1))
+    divergence: NDArray[np.float64] = rel_entr(p, q / q.sum()).sum(axis=-1)
+    return divergence

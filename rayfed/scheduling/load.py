@@ -25,12 +25,20 @@ class Load:
     """One device's share of a round."""
 
     batch: int
+    """Images in a batch: B as assigned, or all that a device with fewer has."""
     iterations: int
+    assigned: int | None = None
+    """B as assigned from the device's memory. None means that it is `batch`."""
 
     @property
     def images(self) -> int:
         """Real images the device trains on in a round."""
         return self.batch * self.iterations
+
+    @property
+    def assigned_images(self) -> int:
+        """B x E as assigned from memory and compute, whatever the device holds (FeGAN, section 3.4)."""
+        return (self.assigned or self.batch) * self.iterations
 
 
 def capabilities(config: Devices, seed: int) -> list[Capability]:
@@ -48,7 +56,7 @@ def _batch(batch: int, samples: int) -> int:
 
 def equal_load(samples: NDArray[np.int64], batch: int, iterations: int) -> list[Load]:
     """B and E for all; a device with fewer samples [K] than B trains on batches of all it has, of two at least."""
-    return [Load(_batch(batch, int(n)), iterations) for n in samples]
+    return [Load(_batch(batch, int(n)), iterations, batch) for n in samples]
 
 
 def linear_load(samples: NDArray[np.int64], capabilities: list[Capability], batch: int, iterations: int) -> list[Load]:
@@ -61,4 +69,5 @@ def linear_load(samples: NDArray[np.int64], capabilities: list[Capability], batc
     compute = np.array([c.compute for c in capabilities])
     batches = np.rint(batch * np.maximum(FLOOR, memory / memory.max())).astype(int)
     rounds = np.rint(iterations * np.maximum(FLOOR, compute / compute.max())).astype(int)
-    return [Load(_batch(int(b), int(n)), max(1, int(e))) for b, e, n in zip(batches, rounds, samples, strict=True)]
+    pairs = zip(batches.tolist(), rounds.tolist(), samples.tolist(), strict=True)
+    return [Load(_batch(b, n), max(1, e), b) for b, e, n in pairs]

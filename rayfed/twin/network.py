@@ -66,10 +66,6 @@ class Network:
         ends = ((f"up {source}", self._up(source, scheduled)), down)
         return Route(latency, tuple(link for link in ends if link[1] < math.inf))
 
-    def up_bps(self, device: int) -> float:
-        """What a device's uplink carries when it has it alone, bit/s; infinite on a LAN."""
-        return self._up(device, 1)
-
     def rates(self, scheduled: int) -> NDArray[np.float64]:
         """[K] bit/s of the devices' uplinks when so many of them are scheduled."""
         return np.array([self._up(device, scheduled) for device in range(self._devices)])

@@ -75,6 +75,8 @@ def test_without_a_name_it_is_generator_pt2_here(run):
         ("generator", "--out generator: must end in .pt2 or .onnx"),
         ("there.pt2", "--out there.pt2: is there already; name another file or remove it"),
         ("there.onnx", "--out there.onnx: is there already; name another file or remove it"),
+        ("/proc/g.pt2", "--out /proc/g.pt2: cannot be written (No such file or directory)"),
+        (f"{'x' * 300}.pt2", f"--out {'x' * 300}.pt2: cannot be written (File name too long)"),
         ("there.pt2/g.pt2", "--out there.pt2/g.pt2: cannot be written (File exists)"),
     ],
 )

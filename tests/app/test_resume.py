@@ -1,6 +1,9 @@
 """`rayfed resume` with overrides: more rounds for a run that is finished, and what would change rounds that are."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,7 @@ ALLOWED = "rounds, evaluation.*, tracking.*, resources.*, ray.*, store.keep, dat
                 *("runs_dir=elsewhere", "roundsx=4", "evaluation=1", "data.rooted=x", "store.keeper=1"),
             )
         ),
+        ("rounds", "'rounds': an override is key=value, e.g. devices.count=80"),
         ("rounds=1", "rounds = 1: 2 rounds are committed; take at least as many"),
         ("rounds=0", "rounds = 0: must be greater than or equal to 1"),
         ("rounds=many", "rounds = 'many': must be a valid integer"),
@@ -159,3 +163,40 @@ def test_in_mlflow_a_longer_run_is_one_run_with_every_round_once(tmp_path, monke
     assert points == [(round, metrics["loss_d"]) for round, metrics, _ in store.history(run)[1:]]
     assert [step for step, _ in points] == [1, 2, 3]
     assert json.loads(outcome.out)["mlflow"] is not None
+
+
+def test_a_run_that_is_tracked_from_a_resumption_on_is_one_run_in_mlflow_with_every_round(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run, store = begin(tmp_path, tree("fegan", rounds=1))
+    for overrides in (["rounds=2", "tracking.enabled=true"], ["rounds=3"]):
+        outcome = rayfed(tmp_path, "resume", run, *overrides, "--local", "--json")
+        assert outcome.code == 0, outcome.err
+    client = MlflowClient(f"sqlite:///{tmp_path}/rayfed-runs/mlflow.db")
+    [tracked] = client.search_runs([client.get_experiment_by_name("rayfed").experiment_id])
+    points = [(p.step, p.value) for p in client.get_metric_history(tracked.info.run_id, "loss_d")]
+    assert points == [(round, metrics["loss_d"]) for round, metrics, _ in store.history(run)[1:]]
+    assert [step for step, _ in points] == [1, 2, 3]
+
+
+JOINING = """
+import os, sys
+import rayfed
+from rayfed.errors import UserError
+try:
+    rayfed.resume(sys.argv[1], iter(["rounds=4", "ray.address=127.0.0.1:9"]), runs_dir=sys.argv[2], progress=False)
+except UserError as error:
+    print(error)
+print(os.environ.get("RAY_AUTH_MODE"))
+"""
+
+
+def test_a_run_that_goes_on_in_a_cluster_brings_no_token_of_a_private_ray(finished):
+    """Nothing listens on port 9; the cluster's authentication would be the user's to set."""
+    folder, run, store = finished
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", JOINING, run, str(folder / "rayfed-runs")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    message, mode = done.stdout.splitlines()
+    assert message.startswith("ray.address = '127.0.0.1:9': no Ray cluster answers there (")
+    assert mode == "None"
+    assert store.run(run).config["ray"]["address"] is None

@@ -126,6 +126,14 @@ def test_weights_are_kl_weights_times_loads() -> None:
     np.testing.assert_allclose(server.weigh([1, 2], [Load(4, 2), Load(2, 3)]), expected / expected.sum())
 
 
+def test_a_device_with_few_images_weighs_what_its_memory_and_compute_were_assigned() -> None:
+    """Section 3.4's load is the B x E that was assigned, 4*2 for both, though one fills batches of 1 alone."""
+    server, _ = build({"name": "fegan"})
+    s1, s2 = kl_scores(COUNTS)[[1, 2]]
+    expected = np.array([math.exp(s1), math.exp(s2)])
+    np.testing.assert_allclose(server.weigh([1, 2], [Load(4, 2, 4), Load(1, 2, 4)]), expected / expected.sum())
+
+
 @pytest.mark.parametrize(("wire", "extra"), [("float32", 0), ("float16", 0), ("int8", 4)])
 def test_bytes_are_two_ways_times_participants_times_models(wire: str, extra: int) -> None:
     """2 * participants * (|G| + |D| with buffers) * bytes per value; int8 adds one float32 scale per tensor."""

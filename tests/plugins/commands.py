@@ -17,6 +17,9 @@ from rayfed import cli
 from rayfed.store import Commit, Store
 from tests.e2e.commands import descendants, end
 
+ENDED_S = 200
+"""For a command to end on a busy machine."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -75,12 +78,12 @@ def assert_same_bits(one: Commit, other: Commit) -> None:
         }, device
 
 
-def script(folder: Path, *arguments: str, timeout: float = 200, **environment: str) -> Outcome:
-    """One command as the installed `rayfed` script, in a process of its own; whatever happens, it ends.
+def script(folder: Path, *arguments: str, program: str = "rayfed", **environment: str) -> Outcome:
+    """One command of the installed script, or of `python`, in a process of its own; whatever happens, it ends.
 
     Its environment is a user's, and `environment`: what tests have set for their own Ray is not passed on.
     """
-    command = [str(Path(sys.executable).with_name("rayfed")), *arguments]
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
     process = subprocess.Popen(
         command,
@@ -92,7 +95,7 @@ def script(folder: Path, *arguments: str, timeout: float = 200, **environment: s
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=timeout)
+        out, err = process.communicate(timeout=ENDED_S)
     finally:
         if process.poll() is None:
             end([psutil.Process(process.pid), *descendants(process)])

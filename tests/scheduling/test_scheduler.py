@@ -12,14 +12,22 @@ from rayfed.twin.network import Network
 
 
 def test_equal_load_caps_a_batch_at_what_a_device_has() -> None:
-    assert equal_load(np.array([1, 49, 50, 900]), 50, 30) == [Load(2, 30), Load(49, 30), Load(50, 30), Load(50, 30)]
+    """What it was assigned stays B x E: 1,500 images in a round for each."""
+    loads = equal_load(np.array([1, 49, 50, 900]), 50, 30)
+    assert loads == [Load(2, 30, 50), Load(49, 30, 50), Load(50, 30, 50), Load(50, 30, 50)]
+    assert [load.images for load in loads] == [60, 1470, 1500, 1500]
+    assert [load.assigned_images for load in loads] == [1500] * 4
 
 
 def test_linear_load_by_hand() -> None:
-    """Memory 4, 3, 1 of at most 4: shares 1, 0.75, and 0.25 raised to the floor 0.5; compute 1, 0.2, 0.6."""
+    """Memory 4, 3, 1 of at most 4: shares 1, 0.75, and 0.25 raised to the floor 0.5; compute 1, 0.2, 0.6.
+
+    The third device holds 15 images, fewer than the batch of 20 that it was assigned.
+    """
     capabilities = [Capability(4, 1), Capability(3, 0.2), Capability(1, 0.6)]
-    loads = linear_load(np.array([1000, 1000, 20]), capabilities, 40, 30)
-    assert loads == [Load(40, 30), Load(30, 15), Load(20, 18)]
+    loads = linear_load(np.array([1000, 1000, 15]), capabilities, 40, 30)
+    assert loads == [Load(40, 30, 40), Load(30, 15, 30), Load(15, 18, 20)]
+    assert [load.assigned_images for load in loads] == [1200, 450, 360]
 
 
 def scheduler(**method: object) -> Scheduler:
@@ -37,7 +45,7 @@ def test_weak_devices_are_as_many_as_asked_and_get_less() -> None:
     weak = [k for k, capability in enumerate(registry.capabilities) if capability.memory < 1]
     assert len(weak) == 3
     for device, load in enumerate(registry.loads(list(range(10)))):
-        assert load == (Load(20, 18) if device in weak else Load(40, 30))
+        assert load == (Load(20, 18, 20) if device in weak else Load(40, 30, 40))
 
 
 def test_random_selection_is_keyed_by_round_alone() -> None:

@@ -28,7 +28,7 @@ def test_a_lan_is_one_hop_for_all() -> None:
     assert net.route(0, 2, False, 1).latency_s == 0.05
     assert net.route(0, 1, False, 1).latency_s == 0.2
     assert bps(net, 1, 0) == [3e6]
-    assert net.up_bps(0) == math.inf
+    assert net.rates(1)[0] == math.inf
     net.check(peers=True)
 
 

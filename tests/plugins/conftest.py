@@ -1,0 +1,3 @@
+"""The example's own tests need the example installed: `test_example` runs them there."""
+
+collect_ignore = ["example"]

@@ -90,9 +90,9 @@ def compare(
     first = next(iter(comparison.configs().values()))
     prepare_environment(next(iter(first.values())).ray.address)
     from rayfed.app.compare import compare as run_comparison
-    from rayfed.console.display import Board
+    from rayfed.console.display import ComparisonDisplay
 
-    return run_comparison(comparison, name, local, Board())
+    return run_comparison(comparison, name, local, ComparisonDisplay())
 
 
 def load(run_id: str, *, runs_dir: str = RUNS_DIR, store: str | None = None) -> "Result":

@@ -190,7 +190,7 @@ def test_unknown_and_repeated_run_ids_are_one_line(store):
         store.commit("zzz", filled(0), keep=1)
     with pytest.raises(UserError, match=r"^no run 'fegan-seed1' .*did you mean 'fegan-seed0'"):
         store.remove("fegan-seed1")
-    with pytest.raises(UserError, match="^no run 'zzz'"):
+    with pytest.raises(UserError, match=r"^no run 'zzz'"):
         store.set_config("zzz", {})
     with pytest.raises(UserError, match="run 'a' is already in sqlite:"):
         store.create_run("a", {}, {})

@@ -171,8 +171,8 @@ def test_no_array_is_read_into_memory(old):
     finally:
         tracemalloc.stop()
     assert peak < blob / 2
-    sums = query(old, "SELECT round, length(arrays), arrays = replace(hex(zeroblob(?)), '00', x'01') FROM states", blob)
-    assert {(round, length) for round, length, _ in sums if round > 6} == {(7, blob), (8, blob)}
+    kept = query(old, "SELECT length(arrays), substr(arrays, -1) FROM states WHERE round > 6")
+    assert kept == [(blob, b"\1")] * 2
 
 
 def test_created_and_migrated_stores_have_the_same_tables(old, tmp_path):
@@ -285,13 +285,13 @@ print(json.dumps([[record.id, store.events(record.id)] for record in store.runs(
 """
 
 
-def start(script, *args):
-    """A process that has said its first line."""
-    command = [sys.executable, "-c", script, *map(str, args)]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    process.stdout.readline()
-    return process
+def start(count, script, *args):
+    """Processes that have all said their first line."""
+    arguments, pipe = [sys.executable, "-c", script, *map(str, args)], subprocess.PIPE
+    processes = [subprocess.Popen(arguments, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(count)]
+    for process in processes:
+        process.stdout.readline()
+    return processes
 
 
 def finish(process):
@@ -301,7 +301,9 @@ def finish(process):
     return out
 
 
-def all_at_once(processes):
+def all_at_once(script, *args):
+    """What three processes say that pass their first line at once."""
+    processes = start(3, script, *args)
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
@@ -312,17 +314,17 @@ def test_processes_that_open_an_old_store_at_once_find_it_migrated_once(old):
     clean = Path(shutil.copy(OLD, old.with_name("clean.db")))
     with opened(clean) as store:
         expected = [[record.id, store.events(record.id)] for record in store.runs()]
-    for number in range(3):
+    for number in range(2):
         path = Path(shutil.copy(OLD, old.with_name(f"{number}.db")))
-        found = all_at_once([start(OPENER, url_of(path)) for _ in range(4)])
-        assert [json.loads(each) for each in found] == [json.loads(json.dumps(expected))] * 4
+        found = all_at_once(OPENER, url_of(path))
+        assert found == [json.dumps(expected) + "\n"] * 3
         assert contents(path) == contents(clean)
 
 
 def test_processes_that_make_a_new_store_at_once_all_have_it(tmp_path):
-    for number in range(3):
+    for number in range(2):
         path = tmp_path / f"{number}.db"
-        assert all_at_once([start(OPENER, url_of(path)) for _ in range(4)]) == ["[]\n"] * 4
+        assert all_at_once(OPENER, url_of(path)) == ["[]\n"] * 3
         assert query(path, "SELECT * FROM alembic_version") == [(schema.HEAD,)]
 
 
@@ -341,7 +343,7 @@ Store(sys.argv[1]).close()
 
 def test_who_opens_a_store_in_the_middle_of_its_migration_waits_for_the_end(old):
     before = contents(old)
-    first = start(HALTED, url_of(old))
+    [first] = start(1, HALTED, url_of(old))
     assert contents(old) == before
     found = []
     second = threading.Thread(target=lambda: found.append(python(QUIET, url_of(old))))
@@ -377,8 +379,10 @@ for moment in itertools.count(1):
     child = os.fork()
     if child == 0:
         open_and_die(path, moment)
-    if os.waitpid(child, 0)[1] == 0:
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ended == 0:
         break
+    assert ended == -signal.SIGKILL, ended
 print(moment - 1)
 """
 

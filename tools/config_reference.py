@@ -165,7 +165,7 @@ def bounds(metadata: Iterable[Any]) -> str:
     """Limits of a number, or of a list's length, in words."""
     every = [each for item in metadata for each in (item.metadata if isinstance(item, FieldInfo) else [item])]
     found = {name: getattr(each, name) for each in every for name in LIMITS if hasattr(each, name)}
-    texts = {name: "2^63" if value == 2**63 else f"{value:,.12g}" for name, value in found.items()}
+    texts = {name: "2^63" if value == 2**63 else f"{value:,.16g}" for name, value in found.items()}
     if texts.keys() == {"ge", "le"}:
         return f" from {texts['ge']} to {texts['le']}"
     words = " and ".join(f"{words} {texts[name]}" for name, words in LIMITS.items() if name in texts)

@@ -42,7 +42,7 @@ class Watcher(Protocol):
 
     def notice(self, text: str) -> None: ...
     def live(self) -> AbstractContextManager[None]: ...
-    def lane(self, name: str) -> RunWatcher: ...
+    def run(self, name: str) -> RunWatcher: ...
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Runs:
         began = time.monotonic()
         part = Part(job.name, self.tags, self.stop)
         try:
-            result = running.run(job.config, self.local, self.watcher.lane(job.name), part)
+            result = running.run(job.config, self.local, self.watcher.run(job.name), part)
         except KeyboardInterrupt:
             pass
         except Exception as error:
@@ -180,7 +180,7 @@ def _check(jobs: Sequence[Job], watcher: Watcher) -> None:
         raise UserError(f"model.name: {label} of images of different sizes does not compare: {runs}")
     for job in jobs:
         with about(f"run {job.name}"):
-            prepared(job.config, watcher.lane(job.name).notice)
+            prepared(job.config, watcher.run(job.name).notice)
 
 
 def _throughput(comparison: Comparison, run: str) -> dict[int, float]:

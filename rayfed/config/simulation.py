@@ -100,7 +100,7 @@ class Twin(Section):
     """Simulated seconds that an exchange may take, from the end of the one before to its last reply. None means that
     nobody is late."""
     drop_late: bool = False
-    """Whether the devices that miss the deadline are left out; not with fsl-gan. It needs `deadline_s`."""
+    """Whether the devices that miss the deadline are left out; some methods wait for all. It needs `deadline_s`."""
 
     @field_validator("server", mode="before")
     @classmethod

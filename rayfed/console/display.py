@@ -129,7 +129,7 @@ class Line(Callback):
         return {"rate": rate, "up": up, "down": down, "judged": self._judged}
 
 
-class Board:
+class ComparisonDisplay:
     """A comparison on stderr: a moving line for each run that trains, and a line that stays for each that has ended."""
 
     def __init__(self) -> None:
@@ -146,22 +146,22 @@ class Board:
         """The moving lines."""
         return self.display.progress if self.display.console.is_terminal else nullcontext()
 
-    def lane(self, name: str) -> "Lane":
+    def run(self, name: str) -> "RunDisplay":
         """Who watches one of the runs."""
-        return Lane(self, name)
+        return RunDisplay(self, name)
 
 
-class Lane:
-    """One run of a comparison: its line on the board, gone when the run ends."""
+class RunDisplay:
+    """One run of a comparison: its line, gone when the run ends."""
 
-    def __init__(self, board: Board, name: str) -> None:
-        self.board = board
+    def __init__(self, comparison: ComparisonDisplay, name: str) -> None:
+        self.comparison = comparison
         self.name = name
-        self.line = Line(board.display, name, in_log=False)
+        self.line = Line(comparison.display, name, in_log=False)
 
     def notice(self, text: str) -> None:
         """One line for the user, unless another run has said it."""
-        self.board.notice(text)
+        self.comparison.notice(text)
 
     def capacity(self, capacity: Capacity, scaling: bool) -> None:
         """What an autoscaler must add."""

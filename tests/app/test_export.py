@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import yaml
@@ -109,8 +110,6 @@ def test_without_the_packages_of_onnx_there_is_one_line_on_how_to_get_them(run):
 
 
 def test_an_onnx_file_is_the_generator_for_any_batch(run, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
     folder, name = run
     path = tmp_path / "g.onnx"
     outcome = rayfed(folder, "export", name, "--out", str(path))

@@ -10,7 +10,7 @@ import pytest
 from rayfed.app.result import Result
 from rayfed.cluster.capacity import Ask, Capacity
 from rayfed.config import RunConfig, parse
-from rayfed.console.display import Board, Display
+from rayfed.console.display import ComparisonDisplay, Display
 from rayfed.console.tables import closing_table, comparison_table
 from rayfed.data.population import Population
 from rayfed.engine.checkpoint import Checkpoint
@@ -149,8 +149,8 @@ def test_what_was_asked_of_the_cluster_is_told(capsys, scaling, more):
 
 
 def test_a_board_has_a_line_for_each_run_that_trains_and_says_a_thing_once(capsys):
-    board = Board()
-    one, two = board.lane("one"), board.lane("two")
+    board = ComparisonDisplay()
+    one, two = board.run("one"), board.run("two")
     first, second = one.callback(config(3)), two.callback(config(4))
 
     def lines() -> list[tuple[str, float, float | None]]:

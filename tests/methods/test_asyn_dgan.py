@@ -90,7 +90,7 @@ def test_each_site_gets_fakes_of_its_own_classes_and_no_labels() -> None:
         fakes, *rest = Watched.sent[device]
         assert isinstance(fakes, Packed)
         np.testing.assert_allclose(fakes.data, generated(plain, device).detach().flatten().numpy(), atol=1e-6)
-        assert rest == [Load(B, 1), 1, 0]
+        assert rest == [Load(B, 1, B), 1, 0]
     assert len({Watched.sent[device][0].data.tobytes() for device in range(3)}) == 3
 
 

@@ -15,7 +15,7 @@ from tests.plugins.commands import Outcome, last_commit, script
 SOURCE = Path(__file__).with_name("example")
 FILES = ("example.yaml", "watch.py", "test_lookahead.py")
 GENERATOR = (100 * 256 + 256) + (16 * 8 * 4 * 4 + 8) + (4 * 8 + 1) + (8 * 1 * 4 * 4 + 1)
-"""Values of its layers at width 8: linear, transposed convolution, BatchNorm and its statistics, transposed convolution."""
+"""Values of its layers at width 8: linear, transposed convolution, BatchNorm and its statistics, transposed again."""
 DISCRIMINATOR = (1 * 8 * 4 * 4 + 8) + (8 * 16 * 4 * 4 + 16) + (256 + 1)
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from rayfed import config
 from rayfed.runtime import launch
+
+from rayfed import config
 
 SHARED: dict[str, Any] = {
     "seed": 7,

@@ -197,6 +197,19 @@ def test_a_resumed_run_ends_with_the_weights_and_accuracies_of_the_undisturbed_o
     assert one == other
 
 
+def test_without_the_file_the_runs_are_listed_and_what_needs_it_says_so(
+    folder: Path, made: tuple[str, Outcome], tmp_path: Path
+) -> None:
+    runs = ["--runs-dir", str(folder / "rayfed-runs")]
+    outcome = script(tmp_path, "list", *runs, "--json")
+    assert outcome.code == 0, outcome.err
+    assert {"run", "state", "method"} <= next(row for row in outcome.json if row["run"] == made[0]).keys()
+    cause = "cannot import toy_classifier (ModuleNotFoundError: No module named 'toy_classifier')"
+    message = f"method.name = 'toy_classifier:METHOD': {cause}"
+    assert script(tmp_path, "eval", made[0], *runs) == Outcome(2, "", f"rayfed: {message}\n")
+
+
+@pytest.mark.slow
 def test_ray_trains_and_judges_as_this_process_does(folder: Path, made: tuple[str, Outcome], tmp_path: Path) -> None:
     for name in ("toy_classifier.py", "toy.yaml"):
         shutil.copy(folder / name, tmp_path)

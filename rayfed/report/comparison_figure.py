@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, ScalarFormatter
 
 from rayfed.report.comparison import Course, Histories, Summary, Throughput, course
+from rayfed.report.pictures import figure_of, frame, say_not_measured
 
 
 def comparison_figure(
@@ -20,18 +19,18 @@ def comparison_figure(
 
     A line is the mean over seeds, its band the lowest to the highest seed; what has no data says so.
     """
-    figure = Figure(figsize=(11, 8.5), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    figure = figure_of(11, 8.5)
     figure.suptitle(title, fontsize=14)
     (by_round, by_time), (by_bytes, scaling) = figure.subplots(2, 2)
     metric = summary.metric
     judged = [[course(history, metric) for history in seeds.values()] if metric else [] for seeds in histories.values()]
     label = metric.label if metric else "metric"
     unit = f"{label} ({metric.detail})" if metric and metric.detail else label
-    _draw_courses(_framed(by_round, f"{label} against rounds", "round", unit), judged, "rounds")
-    _draw_courses(_framed(by_time, f"{label} against simulated time", "simulated seconds", unit), judged, "seconds")
-    panel = _framed(by_bytes, f"{label} against bytes per device", "MB up and down", unit)
+    _draw_courses(frame(by_round, f"{label} against rounds", unit), judged, "rounds")
+    _draw_courses(frame(by_time, f"{label} against simulated time", unit, "simulated seconds"), judged, "seconds")
+    panel = frame(by_bytes, f"{label} against bytes per device", unit, "MB up and down")
     _draw_courses(panel, judged, "nbytes", 1e-6)
-    _draw_throughput(_framed(scaling, "Throughput", "devices", "images per simulated second"), throughput)
+    _draw_throughput(frame(scaling, "Throughput", "images per simulated second", "devices"), throughput)
     handles = [scaling.plot([], [], **_style(index))[0] for index in range(len(histories))]
     figure.legend(handles, list(histories), loc="outside lower center", ncols=min(6, len(histories)), frameon=False)
     figure.savefig(path, dpi=120)
@@ -48,7 +47,7 @@ def _draw_courses(axes: Axes, courses: Sequence[Sequence[Course]], x: str, scale
         axes.plot(at, [y.mean() for y in ys], marker="o", markersize=3.5, **_style(index))
         axes.fill_between(at, [y.min() for y in ys], [y.max() for y in ys], color=f"C{index}", alpha=0.18, lw=0)
     if not any(each.values.size for seeds in courses for each in seeds):
-        _not_measured(axes)
+        say_not_measured(axes)
 
 
 def _draw_throughput(axes: Axes, throughput: Throughput) -> None:
@@ -66,18 +65,3 @@ def _draw_throughput(axes: Axes, throughput: Throughput) -> None:
 def _style(run: int) -> dict[str, Any]:
     """The look of a run's line; where two are the same, the dashes of one lie on the other."""
     return {"color": f"C{run}", "linestyle": "--" if run % 2 else "-", "linewidth": 1.8, "zorder": 2 + run % 2}
-
-
-def _framed(axes: Axes, title: str, xlabel: str, ylabel: str) -> Axes:
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.grid(color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def _not_measured(axes: Axes) -> None:
-    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5", size=13)
-    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
-    axes.grid(visible=False)

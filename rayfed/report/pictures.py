@@ -125,9 +125,7 @@ def _panel(axes: Axes, title: str, unit: str, series: Series, marker: str = "") 
         only = np.isfinite(values).sum() == 1
         axes.plot(rounds, values, label=label, linewidth=1.6, marker="o" if only else marker, markersize=4)
     if not series:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5", size=13)
-        axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
-        axes.grid(visible=False)
+        say_not_measured(axes)
     elif any(series):
         axes.legend(frameon=False)
 
@@ -147,8 +145,15 @@ def figure_of(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
 
 
-def frame(axes: Axes, title: str, unit: str, x: str = "round") -> None:
-    """Title, labels, a light grid and no box around them."""
+def say_not_measured(axes: Axes) -> None:
+    """What a panel without data shows."""
+    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5", size=13)
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+    axes.grid(visible=False)
+
+
+def frame(axes: Axes, title: str, unit: str, x: str = "round") -> Axes:
+    """Title, labels, a light grid and no box around them; gives the axes back."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(unit)
@@ -156,3 +161,4 @@ def frame(axes: Axes, title: str, unit: str, x: str = "round") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if x == "round":
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    return axes

@@ -5,13 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rayfed.api import compare, load, resume, run
+    from rayfed.engine.callbacks import Callback
+    from rayfed.engine.stopping import EarlyStopping
 
 __version__ = version("rayfed-gan")
-__all__ = ["__version__", "compare", "load", "resume", "run"]
+__all__ = ["Callback", "EarlyStopping", "__version__", "compare", "load", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of `rayfed.api`, imported when one is asked for."""
+    """What the package offers, imported when it is asked for."""
+    if name == "Callback":
+        from rayfed.engine.callbacks import Callback
+
+        return Callback
+    if name == "EarlyStopping":
+        from rayfed.engine.stopping import EarlyStopping
+
+        return EarlyStopping
     if name in __all__:
         from rayfed import api
 

@@ -10,6 +10,7 @@ neither torch nor ray: a private Ray's environment is set before its first impor
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -17,68 +18,72 @@ from rayfed import config as configuration
 from rayfed.cluster import prepare_environment
 from rayfed.config import Comparison, RunConfig
 from rayfed.config.reading import overrides_of
+from rayfed.config.run import default_runs_dir
 
 if TYPE_CHECKING:
     from rayfed.app.result import Result
     from rayfed.engine.callbacks import Callback
 
-RUNS_DIR = RunConfig.model_fields["runs_dir"].default
-
 
 def run(
-    config: "str | PathLike[str] | RunConfig",
+    config: "str | PathLike[str] | RunConfig | None" = None,
     *,
     local: bool = False,
     progress: bool = True,
     callbacks: "Sequence[Callback]" = (),
     **overrides: Any,
 ) -> "Result":
-    """Train as a configuration, or a YAML file, says.
+    """Train as a configuration, or a YAML file, says; without one as the overrides alone do.
 
     `local` trains in this process, without Ray. `overrides` are keys of the configuration, dotted ones with two
     underscores: `devices__count=80`. `callbacks` hear of every round; see `rayfed.engine.callbacks.Callback`.
     Raises UserError for whatever a configuration can have wrong.
     """
-    texts = overrides_of(overrides)
+    texts, notices = overrides_of(overrides), list[str]()
     if isinstance(config, RunConfig):
         config = configuration.with_overrides(config, texts)
     else:
-        config = configuration.load(str(config), texts)
+        config = configuration.load(None if config is None else str(config), texts, notices.append)
     prepare_environment(config.ray.address)
     from rayfed.app.run import run as run_config
     from rayfed.console.display import Display
 
-    return run_config(config, local, Display(quiet=not progress), callbacks=callbacks)
+    with closing(Display(quiet=not progress)) as display:
+        for text in notices:
+            display.notice(text)
+        return run_config(config, local, display, callbacks=callbacks)
 
 
 def resume(
     run_id: str,
     overrides: Iterable[str] = (),
     *,
-    runs_dir: str = RUNS_DIR,
+    runs_dir: str | None = None,
     store: str | None = None,
     local: bool = False,
     progress: bool = True,
+    callbacks: "Sequence[Callback]" = (),
 ) -> "Result":
     """Go on with a run from its last committed round; a finished one with `["rounds=80"]`.
+
+    `runs_dir` None means RAYFED_RUNS_DIR, or `rayfed-runs` where that is not set.
 
     Raises UserError for overrides that would change committed rounds, and for a run that there is not, or that still
     runs elsewhere.
     """
     from rayfed.app.runs import config_of, open_store
 
-    opened = open_store(runs_dir, store)
-    config = config_of(opened.run(run_id), runs_dir, store)
+    folder = runs_dir or default_runs_dir()
+    opened = open_store(folder, store)
+    config = config_of(opened.run(run_id), folder, store)
     texts = list(overrides)
     address = configuration.with_overrides(config, [text for text in texts if text.startswith("ray.")]).ray.address
     prepare_environment(address)
     from rayfed.app.run import resume as resume_run
     from rayfed.console.display import Display
 
-    try:
-        return resume_run(run_id, config, opened, texts, local, Display(quiet=not progress))
-    finally:
-        opened.close()
+    with closing(opened), closing(Display(quiet=not progress)) as display:
+        return resume_run(run_id, config, opened, texts, local, display, callbacks)
 
 
 def compare(
@@ -95,8 +100,8 @@ def compare(
     return run_comparison(comparison, name, local, ComparisonDisplay())
 
 
-def load(run_id: str, *, runs_dir: str = RUNS_DIR, store: str | None = None) -> "Result":
+def load(run_id: str, *, runs_dir: str | None = None, store: str | None = None) -> "Result":
     """A run of a runs folder, or of a store by URL, as far as it has come. Raises UserError if there is none such."""
     from rayfed.app.runs import load as load_run
 
-    return load_run(run_id, runs_dir, store)
+    return load_run(run_id, runs_dir or default_runs_dir(), store)

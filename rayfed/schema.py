@@ -9,7 +9,7 @@ from sqlalchemy.schema import CreateTable
 
 from rayfed.errors import UserError
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision of these tables, which is the last one in `rayfed.migrations`. Revisions are four digits."""
 FIRST = "0001"
 """What a store was before it said its revision."""
@@ -34,7 +34,8 @@ STATES = _table("states", _key("round", sa.Integer), _value("facts", sa.JSON), _
 _device_key = [_key("device", sa.Integer), _key("round", sa.Integer)]
 DEVICES = _table("device_states", *_device_key, _value("arrays", sa.LargeBinary))
 EVENTS = _table("events", _key("round", sa.Integer), _key("number", sa.Integer), _value("data", sa.JSON))
-OF_ROUNDS = (ROUNDS, STATES, DEVICES, EVENTS)
+OUTCOMES = _table("outcomes", _key("round", sa.Integer), _value("arrays", sa.LargeBinary))
+OF_ROUNDS = (ROUNDS, STATES, DEVICES, EVENTS, OUTCOMES)
 """The tables whose rows a round wrote."""
 
 # Alembic's own table, as Alembic makes it; outside of `METADATA`, which Alembic is compared with.

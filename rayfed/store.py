@@ -3,11 +3,10 @@
 SQLite by default, PostgreSQL for a cluster. Arrays are stored as safetensors and come back bit for bit.
 """
 
-import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from safetensors.numpy import load, save
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from rayfed.errors import UserError
-from rayfed.schema import DEVICES, EVENTS, OF_ROUNDS, ROUNDS, RUNS, STATES, prepare
+from rayfed.schema import DEVICES, EVENTS, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
 
 Arrays = dict[str, np.ndarray]
 Status = Literal["running", "interrupted", "failed", "finished"]
@@ -44,6 +43,8 @@ class Commit:
     participants: list[int]
     events: list[dict[str, Any]] = field(default_factory=list)
     """What happened in this round, as JSON."""
+    outcome: Arrays | None = None
+    """What the task judges, if this round is to be judged; `Store.outcomes` has it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,33 @@ class Store:
             for table, rows in ((DEVICES, devices), (EVENTS, events)):
                 if rows:
                     db.execute(table.insert(), rows)
+            if commit.outcome is not None:
+                db.execute(OUTCOMES.insert().values(key | {"arrays": _pack(commit.outcome)}))
             _prune(db, run_id, keep)
+
+    def states(self, run_id: str) -> list[int]:
+        """The rounds from which the run can be restored, in order."""
+        with self._reader.begin() as db:
+            rows = sa.select(STATES.c.round).where(STATES.c.run_id == run_id).order_by(STATES.c.round)
+            return list(db.execute(rows).scalars())
+
+    def outcomes(self, run_id: str) -> list[int]:
+        """The rounds of which there is what the task judges, in order."""
+        with self._reader.begin() as db:
+            rows = sa.select(OUTCOMES.c.round).where(OUTCOMES.c.run_id == run_id).order_by(OUTCOMES.c.round)
+            return list(db.execute(rows).scalars())
+
+    def outcome(self, run_id: str, round: int) -> Arrays | None:
+        """What the task judges, as it was after a round; None if it is not kept."""
+        with self._reader.begin() as db:
+            kept = sa.select(OUTCOMES.c.arrays).where(OUTCOMES.c.run_id == run_id, OUTCOMES.c.round == round)
+            arrays = db.execute(kept).scalar_one_or_none()
+        return None if arrays is None else load(arrays)
+
+    def keep_outcomes(self, run_id: str, rounds: Collection[int]) -> None:
+        """Drop what the task judges of all rounds but these."""
+        with self._writing(run_id) as db:
+            db.execute(OUTCOMES.delete().where(OUTCOMES.c.run_id == run_id, OUTCOMES.c.round.not_in(rounds)))
 
     def latest(self, run_id: str, until: int | None = None) -> Commit | None:
         """The last kept commit, or the last up to round `until`, with the state every device had then; None if none."""
@@ -143,11 +170,11 @@ class Store:
             return None if last is None else _restore(db, run_id, last)
 
     def run(self, run_id: str) -> RunRecord:
-        """One run. Raises UserError, with the closest known id, if there is none of that id."""
+        """One run. Raises UserError if there is none of that id."""
         with self._reader.begin() as db:
             if found := _records(db, RUNS.c.id == run_id):
                 return found[0]
-            raise self._unknown(db, run_id)
+            raise self._unknown(run_id)
 
     def runs(self) -> list[RunRecord]:
         """All runs, oldest first."""
@@ -182,13 +209,13 @@ class Store:
         """A transaction whose first statement, an update of the run's row, locks out the run's other writers."""
         with self._engine.begin() as db:
             if db.execute(RUNS.update().where(RUNS.c.id == run_id).values(updated=_now())).rowcount == 0:
-                raise self._unknown(db, run_id)
+                raise self._unknown(run_id)
             yield db
 
-    def _unknown(self, db: sa.Connection, run_id: str) -> UserError:
-        known = db.execute(sa.select(RUNS.c.id)).scalars().all()
-        hint = "".join(f" (did you mean {name!r}?)" for name in difflib.get_close_matches(run_id, known, n=1))
-        return UserError(f"no run {run_id!r} in {self.url}; rayfed list shows them{hint}")
+    def _unknown(self, run_id: str) -> UserError:
+        return UserError(
+            f"no run {run_id!r} in {self.url}; `rayfed list` shows the runs there are, --runs-dir names another folder"
+        )
 
 
 def _connect(url: sa.URL) -> sa.Engine:

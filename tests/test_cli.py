@@ -187,7 +187,7 @@ def test_without_a_runs_folder_every_command_says_where_it_looked(empty, command
 def test_an_unknown_run_comes_with_the_closest_one(made, command):
     outcome = rayfed(made.folder, command, f"{made.run}0")
     url = f"sqlite:///{made.folder}/rayfed-runs/rayfed.db"
-    message = f"no run '{made.run}0' in {url}; rayfed list shows them (did you mean '{made.run}'?)"
+    message = f"no run '{made.run}0' in {url}; `rayfed list` shows the runs there are, --runs-dir names another folder"
     assert outcome == Outcome(2, "", f"rayfed: {message}\n")
 
 
@@ -246,16 +246,23 @@ def test_list_shows_every_run(made):
     assert timedelta(0) <= datetime.now(UTC) - began < timedelta(minutes=10)
     assert row == {
         "run": made.run,
+        "comparison": None,
+        "name": None,
         "method": "fegan",
         "data": "fashion-mnist-6k",
+        "seed": 0,
         "state": "finished",
         "rounds": 2,
         "of": 2,
+        "seconds": round(sum(each[1]["seconds"] for each in made.store.history(made.run)[1:]), 1),
         "best_fid_classifier": round(min(made.fid(1), made.fid(2)), 3),
+        "last_fid_classifier": round(made.fid(2), 3),
     }
-    header, line = rayfed(made.folder, "list").out.splitlines()
-    assert header.split()[:6] == ["run", "method", "data", "state", "rounds", "of"]
-    assert line.split()[:6] == [made.run, "fegan", "fashion-mnist-6k", "finished", "2", "2"]
+    above, header, line = rayfed(made.folder, "list").out.splitlines()
+    assert above.split() == ["fid_classifier", "fid_classifier"]
+    assert header.split() == ["run", "method", "data", "seed", "state", "rounds", "began", "took", "best", "last"]
+    assert line.split()[:6] == [made.run, "fegan", "fashion-mnist-6k", "0", "finished", "2"]
+    assert line.split()[6:8] == f"{began.astimezone():%Y-%m-%d %H:%M}".split()
 
 
 def test_list_tells_a_killed_run_from_a_running_one(made):
@@ -292,8 +299,9 @@ def test_sample_draws_a_grid(made, tmp_path):
         assert (image.mode, image.size) == ("L", (3 * 86 + 2, 2 * 86 + 2))
     drawn = path.read_bytes()
     for seed, same in (("0", True), ("1", False)):
-        rayfed(made.folder, "sample", made.run, "--n", "5", "--out", str(path), "--seed", seed)
-        assert (path.read_bytes() == drawn) == same
+        again = tmp_path / f"{seed}.png"
+        rayfed(made.folder, "sample", made.run, "--n", "5", "--out", str(again), "--seed", seed)
+        assert (again.read_bytes() == drawn) == same
 
 
 @pytest.mark.parametrize(

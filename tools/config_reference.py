@@ -8,6 +8,7 @@ The keys and their meanings are the models' own: fields, and the docstrings belo
 
 import ast
 import inspect
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,14 +39,17 @@ HEAD = """# Configuration
 `make docs` makes this page from the models in `rayfed/config/` and from each method's settings.
 
 A configuration is a YAML file. On the command line `KEY=VALUE` sets a key by its dotted name, as in
-`rayfed run jobs/demo.yaml devices.count=20 method.sampling=random`; a value is YAML too. In Python a dot is written as
-two underscores: `rayfed.run("jobs/demo.yaml", devices__count=20)`. Only `method.name` has no default. None is written
+`rayfed run jobs/demo.yaml devices.count=20 method.sampling=random`; a value is YAML too, and `KEY=` alone takes a key
+out of what the file says. With another `method.name` than the file's, keys of the file that this method does not have
+are left out, and a line says which. `rayfed run method.name=fegan` needs no file. In Python a dot is written as two
+underscores: `rayfed.run("jobs/demo.yaml", devices__count=20)`. Only `method.name` has no default. None is written
 `null`. An unknown key, a wrong type or an impossible value is refused with one line that names the key.
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page, or check it; gives the exit code."""
+    os.environ.pop("RAYFED_RUNS_DIR", None)  # a default that is not everybody's
     text = "\n".join(page())
     if "--check" not in arguments:
         FILE.write_text(text)
@@ -132,7 +136,8 @@ def cells(model: Model, name: str, default: Any = None) -> tuple[str, str, str]:
     field, meaning = model.model_fields[name], meanings(model).get(name)
     if not meaning:
         sys.exit(f"{model.__module__}.{model.__name__}.{name} has no docstring")
-    return shown(getattr(default, name, field.default)), values(field.annotation, field.metadata), meaning
+    own = field.get_default(call_default_factory=True, validated_data={})
+    return shown(getattr(default, name, own)), values(field.annotation, field.metadata), meaning
 
 
 def shown(default: Any) -> str:

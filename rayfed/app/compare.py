@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rayfed.app import run as running
+from rayfed.app.open_run import MLFLOW_STATUS, RunWatcher
 from rayfed.app.preparation import prepared
 from rayfed.app.rehearsal import rehearse
 from rayfed.app.result import Result
-from rayfed.app.run import MLFLOW_STATUS, Part, RunWatcher, open_tracker
+from rayfed.app.run import Part, open_tracker
 from rayfed.cluster import capacity, connection
+from rayfed.cluster.pool import ActorPool
 from rayfed.config import Comparison, RunConfig, flatten
 from rayfed.config.comparison import about
 from rayfed.data.setup import prepare
@@ -63,9 +65,13 @@ class Runs:
     jobs: Sequence[Job]
     local: bool
     watcher: Watcher
+    ident: str
+    """The comparison's."""
     tags: Mapping[str, str]
     """Of every run in MLflow."""
     stop: Stop = field(default_factory=Stop)
+    pool: ActorPool = field(default_factory=ActorPool)
+    """Of the actors, which go from run to run."""
     results: dict[str, Result] = field(default_factory=dict)
     """By the job's name, of those that came to an end or to Ctrl-C."""
     failed: list[str] = field(default_factory=list)
@@ -99,7 +105,7 @@ class Runs:
     def run(self, job: Job) -> Job:
         """One run to its end; if it fails, the others go on."""
         began = time.monotonic()
-        part = Part(job.name, self.tags, self.stop)
+        part = Part(job.name, self.tags, {"comparison": self.ident, "name": job.run}, self.stop, self.pool)
         try:
             result = running.run(job.config, self.local, self.watcher.run(job.name), part)
         except KeyboardInterrupt:
@@ -155,7 +161,7 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
         seeds = ", ".join(map(str, next(iter(configs.values()))))
         tags = {"comparison": ident, "runs": ", ".join(configs), "seeds": seeds}
         tracker = open_tracker(base, name, flatten(comparison.base), tags)
-        runs = Runs(jobs, local, watcher, nested(tracker) | {"comparison": ident})
+        runs = Runs(jobs, local, watcher, ident, nested(tracker) | {"comparison": ident})
         status: Status = "failed"
         try:
             runs.drive()

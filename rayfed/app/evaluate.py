@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from rayfed.app.result import Round, outcome_of
 from rayfed.config import parse, with_overrides
 from rayfed.data.setup import prepare
 from rayfed.errors import UserError
@@ -10,20 +11,18 @@ from rayfed.methods.spec import method_of
 from rayfed.store import Store
 
 
-def evaluate(store: Store, run_id: str, overrides: Iterable[str]) -> dict[str, Any]:
-    """The task's metrics of a run's last commit; `overrides` may change how it is evaluated, not the run.
+def evaluate(store: Store, run_id: str, overrides: Iterable[str], round: Round = "last") -> dict[str, Any]:
+    """The task's metrics of a run after a round; `overrides` may change how it is evaluated, not the run.
 
-    Raises UserError for other overrides, and for a run without a committed round.
+    Raises UserError for other overrides, and for a round that is not kept.
     """
     chosen = list(overrides)
     for override in chosen:
         if not override.startswith(("evaluation.", "data.root=")):
             raise UserError(f"{override}: would change the run itself; only evaluation.* and data.root can change")
-    record, commit = store.run(run_id), store.latest(run_id)
-    if commit is None:
-        raise UserError(f"run {run_id} has no committed round yet; wait for its first")
-    config = with_overrides(parse(record.config), chosen)
+    config = with_overrides(parse(store.run(run_id).config), chosen)
+    number, outcome = outcome_of(store, run_id, config, round)
     task = method_of(config).task
     data = prepare(config, task.side(config.model)).evaluation_data
-    result = task.evaluator(config, data).evaluate(commit.round, task.outcome(commit.arrays))
-    return {"run": run_id, "round": commit.round, **result.metrics}
+    result = task.evaluator(config, data).evaluate(number, outcome)
+    return {"run": run_id, "round": number, **result.metrics}

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-from rayfed.app.result import Result
+from rayfed.app.result import Result, Round
 from rayfed.errors import UserError
 
 FORMATS = (".pt2", ".onnx")
 """What `export` writes, by the ending of the file's name."""
 
 
-def export(result: Result, out: Path | None) -> Path:
-    """Save a run's trained network, for any batch size, as `.pt2` (torch.export) or `.onnx`.
+def export(result: Result, out: Path | None, round: Round = "last") -> Path:
+    """Save a run's trained network after a round, for any batch size, as `.pt2` (torch.export) or `.onnx`.
 
     Without `out` it becomes a .pt2 file here, under the network's name.
 
@@ -22,7 +22,7 @@ def export(result: Result, out: Path | None) -> Path:
     """
     if out is not None:
         _check(out)
-    name, network, shape = result.task.export(result.config, result.population, result.arrays())
+    name, network, shape = result.export(round)
     if out is None:
         _check(out := Path(f"{name}.pt2"))
     program = exported(network, shape)

@@ -4,19 +4,22 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from rayfed.config import RunConfig
+from rayfed.config.run import RUNS_DIR
 from rayfed.data.population import Population
 from rayfed.errors import UserError
 from rayfed.methods.spec import method_of
-from rayfed.store import Status, Store
-from rayfed.tasks.base import Task, primary
+from rayfed.report.numbers import throughput
+from rayfed.store import Commit, Status, Store
+from rayfed.tasks.base import Export, Task, best_round, primary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 History = list[tuple[int, dict[str, float], list[int]]]
 """(round, metrics, participants) of every round; round 0 is the initial state."""
+Round = int | Literal["last", "best"]
+"""A committed round: by number, the last, or the one with the best evaluation."""
 
 
 EVALUATION_PICTURE = re.compile(r"(?P<name>.+)-\d{5,}\.png")
@@ -68,27 +73,38 @@ class Result:
         """Every picture of the run, by name."""
         return sorted(self.folder.glob("*.png"))
 
-    def generator(self) -> "nn.Module":
-        """The trained network in evaluation mode: a GAN's generator maps noise [n, latent] to images [n, C, H, W]."""
-        return self.task.export(self.config, self.population, self.arrays()).network
+    def generator(self, round: Round = "last") -> "nn.Module":
+        """The trained network in evaluation mode: a GAN's generator maps noise [n, latent] to images [n, C, H, W].
 
-    def samples(self, count: int = 64, seed: int = 0) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        """Images of the trained generator, uint8 [count, C, H, W]."""
+        `round` is `last`, `best` (of the evaluations), or a number. Raises UserError for a round that is not kept.
+        """
+        return self.export(round).network
+
+    def export(self, round: Round = "last") -> Export:
+        """The trained network of `generator`, its name, and the shape of one of its inputs."""
+        return self.task.export(self.config, self.population, self.outcome(round))
+
+    def samples(self, count: int = 64, seed: int = 0, round: Round = "last") -> "np.ndarray[Any, np.dtype[np.uint8]]":
+        """Images of the trained generator, uint8 [count, C, H, W]; `round` as in `generator`."""
         images: np.ndarray[Any, np.dtype[np.uint8]] = self.task.samples(
-            self.config, self.population, self.arrays(), count, seed
+            self.config, self.population, self.outcome(round), count, seed
         )
         return images
 
     def arrays(self) -> dict[str, Any]:
         """The server's learning state after the last committed round. Raises UserError when there is none."""
-        store = Store(self.store)
-        try:
-            commit = store.latest(self.run_id)
-        finally:
-            store.close()
-        if commit is None:
-            raise UserError(f"run {self.run_id} has no committed round yet; wait for its first")
-        return commit.arrays
+        with closing(Store(self.store)) as store:
+            return last_commit(store, self.run_id).arrays
+
+    def outcome(self, round: Round = "last") -> dict[str, Any]:
+        """What the task judges and exports, as it was after a round. Raises UserError for one that is not kept."""
+        with closing(Store(self.store)) as store:
+            return outcome_of(store, self.run_id, self.config, round)[1]
+
+    @property
+    def best_round(self) -> int | None:
+        """The round with the best evaluation. None means that the run was never judged."""
+        return best_round(self.task.metrics, [(round, metrics) for round, metrics, _ in self.history])
 
     def summary(self) -> dict[str, Any]:
         """The run in figures: its task's metrics first, best and last, images/s, bytes a round, where to look.
@@ -101,8 +117,7 @@ class Result:
             if values := [metrics[metric.name] for metrics in rounds if metric.name in metrics]:
                 figures[metric.name] = {"first": values[0], "best": metric.best(values), "last": values[-1]}
         if rounds:
-            seconds = sum(metrics["seconds"] for metrics in rounds)
-            figures["images_per_s"] = sum(metrics["images"] for metrics in rounds) / seconds
+            figures["images_per_s"] = throughput(rounds)
             figures["bytes_up_per_round"] = sum(metrics["bytes_up"] for metrics in rounds) / len(rounds)
             figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
         for path in self.pictures:  # of those with a round the last by name is the newest
@@ -118,6 +133,32 @@ class Result:
         return (metric.label, values[-1]) if metric and values else None
 
 
+def last_commit(store: Store, run_id: str) -> Commit:
+    """A run's last commit. Raises UserError when there is none."""
+    commit = store.latest(run_id)
+    if commit is None:
+        raise UserError(f"run {run_id} has no committed round yet; wait for its first")
+    return commit
+
+
+def outcome_of(store: Store, run_id: str, config: RunConfig, round: Round) -> tuple[int, dict[str, Any]]:
+    """A round's number, and what the task judges and exports as it was then. Raises UserError if it is not kept."""
+    task, last = method_of(config).task, last_commit(store, run_id)
+    if round in ("last", last.round):
+        return last.round, task.outcome(last.arrays)
+    best = best_round(task.metrics, [(number, metrics) for number, metrics, _ in store.history(run_id)])
+    if round == "best" and best is None:
+        raise UserError(f"run {run_id}: no evaluation yet, so no round is the best; take the last")
+    number = best if round == "best" else round
+    assert isinstance(number, int)
+    if (arrays := store.outcome(run_id, number)) is not None:
+        return number, arrays
+    if (commit := store.latest(run_id, until=number)) and commit.round == number:
+        return number, task.outcome(commit.arrays)
+    kept = sorted({*store.outcomes(run_id), *store.states(run_id)})
+    raise UserError(f"run {run_id}: round {number} is not kept; kept are {', '.join(map(str, kept))}")
+
+
 def store_url(config: RunConfig) -> str:
     """The store's URL: configured, or SQLite in the runs folder."""
     return config.store.url or f"sqlite:///{Path(config.runs_dir).absolute() / 'rayfed.db'}"
@@ -128,7 +169,7 @@ def resume_command(run_id: str, config: RunConfig) -> str:
     parts = ["rayfed", "resume", run_id]
     if config.store.url:
         parts += ["--store", config.store.url]
-    elif config.runs_dir != RunConfig.model_fields["runs_dir"].default:
+    elif config.runs_dir != RUNS_DIR:
         parts += ["--runs-dir", config.runs_dir]
     return shlex.join(parts)
 

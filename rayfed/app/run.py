@@ -2,53 +2,37 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from rayfed.app.initial import initial_networks
+from rayfed.app.open_run import OpenRun, RunWatcher
 from rayfed.app.preparation import prepared
 from rayfed.app.result import Result, resume_command, store_url
 from rayfed.cluster.capacity import Capacity
 from rayfed.cluster.connection import connected
+from rayfed.cluster.pool import ActorPool
 from rayfed.cluster.session import RaySession
 from rayfed.config import RunConfig, flatten, with_overrides
-from rayfed.data.partition import union
 from rayfed.data.setup import Federation
-from rayfed.engine.callbacks import Callback, StoreCallback, TrackingCallback, Watcher
-from rayfed.engine.checkpoint import Checkpoint, checkpoint_of
-from rayfed.engine.driver import Driver, Stop
+from rayfed.engine.callbacks import Callback
+from rayfed.engine.checkpoint import checkpoint_of
+from rayfed.engine.driver import Stop
 from rayfed.engine.lease import is_alive, process_facts
 from rayfed.engine.session import LocalSession, Session
 from rayfed.errors import UserError
-from rayfed.events import Event, from_json
 from rayfed.methods.spec import method_of
-from rayfed.report.devices import devices_csv
-from rayfed.report.events import events_csv
-from rayfed.report.pictures import partition_heatmap, run_figure
+from rayfed.report.numbers import count
 from rayfed.scheduling.load import capabilities
-from rayfed.store import Status, Store
+from rayfed.store import RunRecord, Store
 from rayfed.tracking import NoTracker, Tracker, mask
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
-MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
-    "finished": "FINISHED",
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-}
-FREE = ("rounds", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "data.root")
+FREE = ("rounds", "stop.", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "data.root")
 """Keys, or their beginnings, that change no committed round: what a resumed run may be told anew."""
-
-
-class RunWatcher(Watcher, Protocol):
-    """Who watches a run: `rayfed.console.display`."""
-
-    def capacity(self, capacity: Capacity, scaling: bool) -> None:
-        """What was asked of the cluster, and whether an autoscaler watches it."""
-
-    def callback(self, config: RunConfig) -> Callback:
-        """What hears of the rounds of a run."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +42,12 @@ class Part:
     name: str
     """In MLflow."""
     tags: Mapping[str, str]
+    facts: Mapping[str, Any]
+    """For the store, which comparison it is, and the run's name in it."""
     stop: Stop
     """Of the whole comparison, which listens to the signals."""
+    pool: ActorPool
+    """The comparison's actors."""
 
 
 def run(
@@ -74,19 +62,27 @@ def run(
     federation = prepared(config, watcher.notice)
     store = Store(store_url(config))
     try:
-        with _session(config, federation, local, watcher) as session:
+        initial = initial_networks(config, federation.population, store, watcher.notice)
+        with _session(config, federation, local, watcher, part.pool if part else ActorPool()) as session:
             tracker = _tracker(run_id, config, federation, session, part=part)
-            facts = _facts(config, federation) | process_facts()
+            facts = _facts(config, federation) | process_facts() | dict(part.facts if part else {})
             facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
             store.create_run(run_id, config.model_dump(mode="json"), facts)
             stop = part.stop if part else None
-            return OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks, stop).drive(None)
+            opened = OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks, stop)
+            return opened.drive(None, initial=initial)
     finally:
         store.close()
 
 
 def resume(
-    run_id: str, config: RunConfig, store: Store, overrides: Iterable[str], local: bool, watcher: RunWatcher
+    run_id: str,
+    config: RunConfig,
+    store: Store,
+    overrides: Iterable[str],
+    local: bool,
+    watcher: RunWatcher,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Go on from a run's last commit; `config` is the store's, its `runs_dir` where the run's files are now.
 
@@ -94,31 +90,41 @@ def resume(
     run that is finished or still runs.
     """
     record = store.run(run_id)
-    config = _changed(config, list(overrides), record.rounds or 0)
-    if record.status == "finished" and config.rounds <= (record.rounds or 0):
-        more = f"; `{resume_command(run_id, config)} rounds={2 * config.rounds}` goes on with it"
-        raise UserError(f"run {run_id} is finished ({record.rounds} rounds); there is nothing to resume{more}")
+    stored, config = config, _changed(config, list(overrides), record.rounds or 0)
+    _refuse_finished(record, stored, config)
     if record.status == "running" and is_alive(record.facts):
         raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
     federation = prepared(config, watcher.notice)
     if federation.dataset.sha256 != record.facts["dataset_sha256"]:
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
-    with _session(config, federation, local, watcher) as session:
+    with _session(config, federation, local, watcher, ActorPool()) as session:
         tracker = _tracker(run_id, config, federation, session, mlflow_run=record.facts["mlflow_run"])
         tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
-        store.update_facts(run_id, **process_facts(), **tracked)
+        store.update_facts(run_id, **process_facts(), **tracked, stop_reason=None)
         store.set_config(run_id, config.model_dump(mode="json"))
         store.set_status(run_id, "running")
         for round, metrics, _ in store.history(run_id):
             tracker.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
         commit = store.latest(run_id)
         last = checkpoint_of(commit, method_of(config)) if commit else None
-        return OpenRun(run_id, config, federation, session, store, tracker, watcher).drive(last)
+        return OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks).drive(last)
+
+
+def _refuse_finished(record: RunRecord, stored: RunConfig, config: RunConfig) -> None:
+    """Raise UserError for a finished run unless it is told to be longer, or to stop otherwise than it did."""
+    done, command, reason = record.rounds or 0, resume_command(record.id, config), record.facts.get("stop_reason")
+    told = (config.rounds, config.stop) != (stored.rounds, stored.stop)
+    if record.status != "finished" or (told and config.rounds > done):
+        return
+    ended = f"run {record.id} is finished ({count(done, 'round')}); there is nothing to resume"
+    if reason:
+        raise UserError(f"{ended}: {reason}; `{command} stop=` goes on with it")
+    raise UserError(f"{ended}; `{command} rounds={2 * config.rounds}` goes on with it")
 
 
 def _changed(config: RunConfig, overrides: list[str], done: int) -> RunConfig:
     for override in overrides:
-        if "=" in override and not override.startswith(tuple(f"{key}=" if key[-1] != "." else key for key in FREE)):
+        if "=" in override and not _is_free(override):
             allowed = ", ".join(f"{key}*" if key[-1] == "." else key for key in FREE)
             raise UserError(f"{override}: would change rounds that are committed; a resumed run takes {allowed} alone")
     config = with_overrides(config, overrides)
@@ -127,18 +133,34 @@ def _changed(config: RunConfig, overrides: list[str], done: int) -> RunConfig:
     return config
 
 
+def _is_free(override: str) -> bool:
+    sections = [key for key in FREE if key.endswith(".")]
+    unset = override.removesuffix("=") + "."
+    return override.startswith((*sections, *(f"{key}=" for key in FREE))) or unset in sections
+
+
 def _slug(name: str) -> str:
     """A method's name in a run's id; of a dotted name the last part."""
     return name.rpartition(":")[0].rpartition(".")[2] if ":" in name else name
 
 
 @contextmanager
-def _session(config: RunConfig, federation: Federation, local: bool, watcher: RunWatcher) -> Iterator[Session]:
+def _session(
+    config: RunConfig, federation: Federation, local: bool, watcher: RunWatcher, pool: ActorPool
+) -> Iterator[Session]:
     if local:
         yield LocalSession(config, federation)
         return
+    watcher.waits_for("starting Ray")
+
+    def report(capacity: Capacity, scaling: bool) -> None:
+        watcher.capacity(capacity, scaling)
+        watcher.waits_for("starting the actors")
+
     with connected(config.ray):
-        yield RaySession(config, federation, watcher.capacity)
+        session = RaySession(config, federation, report, pool)
+        yield session
+        session.close()
 
 
 def _tracker(
@@ -181,86 +203,3 @@ def _facts(config: RunConfig, federation: Federation) -> dict[str, Any]:
         "capabilities": [vars(capability) for capability in capabilities(config.devices, config.seed)],
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-@dataclass
-class OpenRun:
-    """Everything a run holds open."""
-
-    run_id: str
-    config: RunConfig
-    federation: Federation
-    session: Session
-    store: Store
-    tracker: Tracker | NoTracker
-    watcher: RunWatcher
-    callbacks: Sequence[Callback] = ()
-    """More than the store's, MLflow's and the watcher's."""
-    stop: Stop | None = None
-    """Whose signals are heard elsewhere. None means the run's own."""
-
-    def drive(self, last: Checkpoint | None) -> Result:
-        """Drive to the end, then the run's pictures and its trained network, whatever stopped it."""
-        folder = Path(self.config.runs_dir).absolute() / self.run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        population, classes = self.federation.population, self.federation.dataset.classes
-        again = resume_command(self.run_id, self.config)
-        status: Status = "failed"
-        try:
-            self.tracker.log_file(partition_heatmap(population.counts, classes, folder / "partition.png"))
-            checkpoint = self._loop(folder, last)
-            self._close_files(folder, checkpoint)
-            status = "finished" if checkpoint.round >= self.config.rounds else "interrupted"
-        except KeyboardInterrupt:
-            status = "interrupted"
-        except Exception:
-            kept = self.store.latest(self.run_id)
-            if kept and kept.round:
-                self._log_events(folder)
-                self.watcher.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
-            raise
-        finally:
-            self.store.set_status(self.run_id, status)
-            if unsent := self.tracker.close(MLFLOW_STATUS[status]):
-                self.watcher.notice(unsent)
-        return Result(
-            run_id=self.run_id,
-            status=status,
-            config=self.config,
-            history=self.store.history(self.run_id),
-            folder=folder,
-            store=store_url(self.config),
-            population=population,
-            mlflow=self.tracker.look(),
-            resume=None if status == "finished" else again,
-        )
-
-    def _loop(self, folder: Path, last: Checkpoint | None) -> Checkpoint:
-        parts, pools = self.federation.parts, self.config.method.pools_data
-        epoch = len(union(parts)) if pools else sum(map(len, parts))
-        callbacks = [
-            StoreCallback(self.store, self.run_id, self.config.store.keep),
-            TrackingCallback(self.tracker),
-            self.watcher.callback(self.config),
-            *self.callbacks,
-        ]
-        driver = Driver(self.config, self.session, callbacks, self.watcher.notice, folder, epoch)
-        stopping = nullcontext(self.stop) if self.stop else Stop().listening()
-        with stopping as driver.stop, self.watcher.live(last.round if last else 0):
-            return driver.drive(last)
-
-    def _log_events(self, folder: Path) -> None:
-        events: list[tuple[int, Event]] = [(round, from_json(data)) for round, data in self.store.events(self.run_id)]
-        if events:
-            self.tracker.log_file(events_csv(events, folder / "events.csv"))
-
-    def _close_files(self, folder: Path, checkpoint: Checkpoint) -> None:
-        spec, population = method_of(self.config), self.federation.population
-        names, samples = spec.topology(self.config).names, population.counts.sum(axis=1).tolist()
-        self.tracker.log_file(devices_csv(checkpoint.twin, names, samples, folder / "devices.csv"))
-        self._log_events(folder)
-        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
-        self.tracker.log_file(run_figure(history, spec.task.metrics, folder / "run.png", self.run_id))
-        for name, source in self.session.about_evaluator().items():
-            self.tracker.set_tag(name, source)
-        self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))

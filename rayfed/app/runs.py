@@ -1,14 +1,12 @@
-"""Runs that are there: found, listed, removed."""
+"""Runs that are there: found, loaded, removed."""
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from rayfed.app.result import Result, population_of, resume_command, store_url
 from rayfed.config import RunConfig, parse
-from rayfed.engine.lease import is_alive, is_dead
+from rayfed.engine.lease import is_alive
 from rayfed.errors import UserError
-from rayfed.methods.spec import method_of
 from rayfed.store import RunRecord, Store
 
 
@@ -46,47 +44,19 @@ def load(run_id: str, runs_dir: str, url: str | None = None) -> Result:
         store.close()
 
 
-def rows(store: Store) -> list[dict[str, Any]]:
-    """A row for each run: its state, rounds, and the best of each metric by which any of the runs was judged."""
-    found = []
-    measured: dict[str, None] = {}
-    for record in store.runs():
-        history = [metrics for _, metrics, _ in store.history(record.id)]
-        best = _best(record, history)
-        measured |= dict.fromkeys(best)
-        found.append((record, best))
-    return [_row(record) | {f"best_{name}": best.get(name) for name in measured} for record, best in found]
+def remove(store: Store, name: str, runs_dir: Path) -> list[str]:
+    """Delete a run, or a comparison with all of its runs, from the store, and the folders; the ids of the runs.
 
-
-def _row(record: RunRecord) -> dict[str, Any]:
-    killed = record.status == "running" and is_dead(record.facts)
-    return {
-        "run": record.id,
-        "method": record.config["method"]["name"],
-        "data": record.config["data"]["name"],
-        "state": "killed" if killed else record.status,
-        "rounds": max(record.rounds or 0, 0),
-        "of": record.config["rounds"],
-        "began": record.created.isoformat(timespec="seconds"),
-    }
-
-
-def _best(record: RunRecord, history: list[dict[str, float]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    try:
-        metrics = method_of(parse(record.config)).task.metrics
-    except UserError:  # a method of a package that is not installed any more
-        return found
-    for metric in metrics:
-        if values := [row[metric.name] for row in history if metric.name in row]:
-            found[metric.name] = round(metric.best(values), 3)
-    return found
-
-
-def remove(store: Store, run_id: str, runs_dir: Path) -> None:
-    """Delete a run from the store, and its folder. Raises UserError when there is none such, or it still runs."""
-    record = store.run(run_id)
-    if record.status == "running" and is_alive(record.facts):
-        raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
-    store.remove(run_id)
-    shutil.rmtree(runs_dir / run_id, ignore_errors=True)
+    Raises UserError when there is none such, or one still runs.
+    """
+    of_comparison = [record for record in store.runs() if record.facts.get("comparison") == name]
+    records = of_comparison or [store.run(name)]
+    for record in records:
+        if record.status == "running" and is_alive(record.facts):
+            raise UserError(f"run {record.id} is still running in process {record.facts['pid']}; stop that first")
+    for record in records:
+        store.remove(record.id)
+        shutil.rmtree(runs_dir / record.id, ignore_errors=True)
+    if of_comparison:
+        shutil.rmtree(runs_dir / name, ignore_errors=True)
+    return [record.id for record in records]

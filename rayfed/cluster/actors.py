@@ -5,6 +5,7 @@ Torch is imported inside them: the scheduler's process does without it.
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -44,41 +45,72 @@ def _processor() -> str:
     return "cuda" if has_gpu and torch.cuda.is_available() else "cpu"
 
 
-@ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
-class DeviceHost:
-    """Runs device halves; its images are the object store's own memory, shared by all hosts of a node."""
+@dataclass(frozen=True)
+class Brief:
+    """What an actor must know of a run to work for it."""
 
-    def __init__(self, config: RunConfig, population: Population, scheduler: str) -> None:
-        """The scheduler, by its actor's name, says where the data is; a restarted host asks again."""
-        from rayfed.engine.trainer import device_host
+    config: RunConfig
+    population: Population
+    key: str
+    """Of the data set; see `EvaluationData`."""
+    data: Sequence[Any]
+    """References to training images and labels, test images and labels, and the clients' indices."""
 
-        images, labels, parts = ray.get([_references(scheduler)[k] for k in (0, 1, 4)])
-        shards = Shards(images, labels, parts, population.classes, config.seed)
-        self.host: Any = device_host(config, population, shards, _processor())
+
+class _Serving:
+    """An actor that works for one run after the other. A run's name is that of its scheduler, which has its brief: an
+    actor that was restarted asks again."""
+
+    def __init__(self) -> None:
+        self._run: str | None = None
+        self._work: Any = None
 
     def ready(self) -> None:
-        """Answers once the host is up."""
+        """Answers once the actor is up."""
+
+    def prepare(self, run: str) -> None:
+        """Be ready to work for a run."""
+        if run != self._run:
+            self._run = self._work = None  # what the run before held is free again
+            brief: Any = ray.get(ray.get_actor(run).about.remote())
+            self._work = self._made(brief)
+            self._run = run
+
+    def _made(self, brief: Brief) -> Any:
+        raise AssertionError("an actor's class says what it makes of a brief")
+
+
+@ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
+class DeviceHost(_Serving):
+    """Runs device halves; its images are the object store's own memory, shared by all hosts of a node."""
+
+    def _made(self, brief: Brief) -> Any:
+        from rayfed.engine.trainer import device_host
+
+        images, labels, parts = ray.get([brief.data[k] for k in (0, 1, 4)])
+        shards = Shards(images, labels, parts, brief.population.classes, brief.config.seed)
+        return device_host(brief.config, brief.population, shards, _processor())
 
     def run(self, slots: list[Slot], *values: Any) -> tuple[Any, ...]:
-        """See `run_batch`; `values` are what the slots' Picks name."""
-        return run_batch(self.host, slots, values)
+        """See `run_batch`; `values` are what the slots' Picks name. All slots are of one run."""
+        self.prepare(slots[0].run)
+        return run_batch(self._work, slots, values)
 
 
 @ray.remote
 class Scheduler:
     """The method's scheduler as an actor; it knows where the clients' data is, and never looks at it."""
 
-    def __init__(self, registry: Registry, data: list[Any]) -> None:
-        """`data`: references to training images and labels, test images and labels, and the clients' indices."""
+    def __init__(self, registry: Registry, brief: Brief) -> None:
         self.registry = registry
-        self.references = data
+        self.brief = brief
 
     def ready(self) -> None:
         """Answers once the scheduler is up."""
 
-    def data(self) -> list[Any]:
-        """The references that the scheduler was given."""
-        return self.references
+    def about(self) -> Brief:
+        """The brief that the scheduler was given."""
+        return self.brief
 
     def call(self, method: str, *args: Any) -> Any:
         """One method of the scheduler."""
@@ -98,27 +130,26 @@ class RemoteScheduler:
 
 @ray.remote
 class GeneratorServer:
-    """Runs the method's server half and holds the learning state between commits."""
+    """Runs the method's server half and holds the learning state between commits, for one run after the other."""
 
-    def __init__(
-        self, config: RunConfig, population: Population, hosts: Sequence[Any], host_of: Sequence[int], scheduler: Any
-    ) -> None:
-        """`host_of`: the host of each device, where devices have hosts of their own."""
+    def ready(self) -> None:
+        """Answers once the server is up."""
+
+    def prepare(self, run: str, hosts: Sequence[Any], host_of: Sequence[int], scheduler: Any) -> None:
+        """Be ready to work for a run; `host_of`: the host of each device, where devices have hosts of their own."""
         from rayfed.cluster.fleet import RayFleet
         from rayfed.cluster.hosts import PinnedHosts, PooledHosts
         from rayfed.engine.trainer import Trainer
 
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of lost calls: RayFleet tells of those
-        fleet = RayFleet(PinnedHosts(hosts, host_of) if host_of else PooledHosts(hosts))
-        registry: Any = RemoteScheduler(scheduler, config)
-        self.trainer = Trainer(config, population, fleet, registry, _processor())
+        brief: Brief = ray.get(scheduler.about.remote())
+        fleet = RayFleet(PinnedHosts(hosts, host_of) if host_of else PooledHosts(hosts), run)
+        registry: Any = RemoteScheduler(scheduler, brief.config)
+        self.trainer = Trainer(brief.config, brief.population, fleet, registry, _processor())
 
-    def ready(self) -> None:
-        """Answers once the server is up."""
-
-    def start(self, checkpoint: Any) -> Any:
+    def start(self, checkpoint: Any, initial: Any) -> Any:
         """See `Trainer.start`."""
-        return self.trainer.start(checkpoint)
+        return self.trainer.start(checkpoint, initial)
 
     def round(self) -> Any:
         """See `Trainer.round`; the checkpoint's device states are references."""
@@ -126,37 +157,20 @@ class GeneratorServer:
 
 
 @ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
-class Evaluator:
-    """Judges states beside the training."""
+class Evaluator(_Serving):
+    """Judges states beside the training. What it judges with is loaded, or trained, when first needed."""
 
-    def __init__(self, config: RunConfig, classes: int, scheduler: str, dataset_key: str) -> None:
-        """The scheduler, by its actor's name, says where the images are."""
-        self.arguments = config, classes, scheduler, dataset_key
-        self._evaluator: Any = None
+    def _made(self, brief: Brief) -> Any:
+        train, labels, test, test_labels = ray.get(list(brief.data[:4]))
+        data = EvaluationData(train, labels, test, test_labels, brief.population.classes, brief.key)
+        return method_of(brief.config).task.evaluator(brief.config, data, _processor())
 
-    def ready(self) -> None:
-        """Answers once the actor is up; what it judges with is loaded, or trained, when first needed."""
-
-    @property
-    def evaluator(self) -> Any:
-        """Made when first needed; not a cached_property, whose lock cannot travel with an actor's class."""
-        if self._evaluator is None:
-            config, classes, scheduler, dataset_key = self.arguments
-            train, labels, test, test_labels = ray.get(_references(scheduler)[:4])
-            data = EvaluationData(train, labels, test, test_labels, classes, dataset_key)
-            self._evaluator = method_of(config).task.evaluator(config, data, _processor())
-        return self._evaluator
-
-    def about(self) -> Any:
+    def about(self, run: str) -> Any:
         """See `rayfed.tasks.base.Evaluator.about`."""
-        return self.evaluator.about()
+        self.prepare(run)
+        return self._work.about()
 
-    def evaluate(self, round: int, arrays: Any) -> Any:
+    def evaluate(self, run: str, round: int, arrays: Any) -> Any:
         """See `rayfed.tasks.base.Evaluator.evaluate`."""
-        return self.evaluator.evaluate(round, arrays)
-
-
-def _references(scheduler: str) -> list[Any]:
-    """Where the data is, as the scheduler of this name says."""
-    references: list[Any] = ray.get(ray.get_actor(scheduler).data.remote())
-    return references
+        self.prepare(run)
+        return self._work.evaluate(round, arrays)

@@ -24,6 +24,8 @@ class Slot:
     method: str
     state: Any
     args: list[Any]
+    run: str = ""
+    """Whose device it is."""
 
 
 def run_batch(host: Host, slots: Sequence[Slot], values: Sequence[Any]) -> tuple[Any, ...]:

@@ -40,8 +40,10 @@ class _Sent:
 class RayFleet:
     """Sends calls to DeviceHost actors."""
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: Hosts, run: str = "") -> None:
+        """`run`: whose devices these are, for hosts that serve one run after the other."""
         self._hosts = hosts
+        self._run = run
         self._states: dict[DeviceId, Any] = {}
         self._known: dict[DeviceId, Any] = {}
         self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
@@ -160,7 +162,13 @@ class RayFleet:
 
         befores = [self._states.get(future.device) for future, _ in calls]
         slots = [
-            Slot(future.device, future.method, place({} if before is None else before), [place(arg) for arg in args])
+            Slot(
+                future.device,
+                future.method,
+                place({} if before is None else before),
+                [place(arg) for arg in args],
+                self._run,
+            )
             for (future, args), before in zip(calls, befores, strict=True)
         ]
         run = host.run.options(num_returns=2 + len(slots))

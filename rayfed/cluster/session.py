@@ -9,7 +9,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from rayfed.cluster import actors, capacity, connection
+from rayfed.cluster.actors import Brief
 from rayfed.cluster.capacity import Capacity
+from rayfed.cluster.pool import ActorPool, Kind
 from rayfed.config import RunConfig
 from rayfed.data.setup import Federation
 from rayfed.engine.checkpoint import Checkpoint
@@ -23,10 +25,13 @@ from rayfed.tasks.base import EvaluationFailure, EvaluationResult
 class RaySession:
     """A GeneratorServer, a Scheduler, an Evaluator and as many DeviceHosts as the cluster allows."""
 
-    def __init__(self, config: RunConfig, federation: Federation, report: Callable[[Capacity, bool], None]) -> None:
+    def __init__(
+        self, config: RunConfig, federation: Federation, report: Callable[[Capacity, bool], None], pool: ActorPool
+    ) -> None:
         """`report` hears the capacity before anything starts, and whether an autoscaler watches the cluster.
 
-        Raises CapacityError at once for what can never fit, and after `ray.wait_s` for what did not come.
+        The actors come from the pool. Raises CapacityError at once for what can never fit, and after `ray.wait_s` for
+        what did not come.
         """
         nodes = connection.nodes()
         self.capacity = capacity.plan_of(config, list(nodes.values()))
@@ -36,6 +41,8 @@ class RaySession:
         if not scaling:
             capacity.refuse(self.capacity)
         self._config = config
+        self._pool = pool
+        self._taken: list[tuple[Kind, Any]] = []
         self._pending: list[Any] = []
         self._failed = False
         self._start_actors(federation)
@@ -44,24 +51,35 @@ class RaySession:
         config, resources, population = self._config, self._config.resources, federation.population
         judged = federation.evaluation_data
         data = [ray.put(each) for each in (*judged[:4], federation.parts)]
-        name = f"rayfed-scheduler-{secrets.token_hex(4)}"
-        registry = method_of(config).scheduler(config, population)
-        scheduler = actors.start(actors.Scheduler, resources.scheduler, registry, data, name=name)
-        self._hosts = self._start_hosts(config, population, name)
-        living = config, population, self._hosts, self.capacity.host_of, scheduler
-        self._server = actors.start(actors.GeneratorServer, resources.server, *living)
-        self._evaluator = None
-        if config.evaluation.every:
-            asked = config, judged.classes, name, judged.key
-            self._evaluator = actors.start(actors.Evaluator, resources.evaluator, *asked)
-        started = [*self._hosts, scheduler, self._server, *([self._evaluator] if self._evaluator else [])]
-        self._await([actor.ready.remote() for actor in started])
+        self._run = f"rayfed-scheduler-{secrets.token_hex(4)}"
+        registry, brief = method_of(config).scheduler(config, population), Brief(config, population, judged.key, data)
+        server, evaluator = (actors.GeneratorServer, resources.server), (actors.Evaluator, resources.evaluator)
+        self._pool.keep({server, evaluator, (actors.DeviceHost, resources.device_host)})
+        scheduler = actors.start(actors.Scheduler, resources.scheduler, registry, brief, name=self._run)
+        self._hosts = self._start_hosts()
+        self._server = self._take(server)
+        self._evaluator = self._take(evaluator) if config.evaluation.every else None
+        serving = [*self._hosts, *([self._evaluator] if self._evaluator else [])]
+        ready = [scheduler.ready.remote(), *(actor.prepare.remote(self._run) for actor in serving)]
+        ready.append(self._server.prepare.remote(self._run, self._hosts, self.capacity.host_of, scheduler))
+        self._await(ready)
 
-    def _start_hosts(self, *args: Any) -> list[Any]:
+    def _take(self, kind: Kind) -> Any:
+        actor = self._pool.take(kind)
+        self._taken.append((kind, actor))
+        return actor
+
+    def _start_hosts(self) -> list[Any]:
         host, role = actors.DeviceHost, self._config.resources.device_host
         if not self.capacity.host_of:
-            return [actors.start(host, role, *args) for _ in range(capacity.hosts(self.capacity))]
-        return [actors.start_pinned(host, asked, self._nodes[node], *args) for asked, node in self.capacity.hosts]
+            return [self._take((host, role)) for _ in range(capacity.hosts(self.capacity))]
+        return [actors.start_pinned(host, asked, self._nodes[node]) for asked, node in self.capacity.hosts]
+
+    def close(self) -> None:
+        """The run is over, and its actors are free for another."""
+        for kind, actor in self._taken:
+            self._pool.give(kind, actor)
+        self._taken = []
 
     def _await(self, ready: list[Any]) -> None:
         _, missing = ray.wait(ready, num_returns=len(ready), timeout=self._config.ray.wait_s)
@@ -72,8 +90,8 @@ class RaySession:
             )
         ray.get(ready)
 
-    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
-        started: Checkpoint = ray.get(self._server.start.remote(checkpoint))
+    def start(self, checkpoint: Checkpoint | None, initial: Arrays | None = None) -> Checkpoint:
+        started: Checkpoint = ray.get(self._server.start.remote(checkpoint, initial))
         return started
 
     def round(self) -> Checkpoint:
@@ -88,7 +106,7 @@ class RaySession:
 
     def evaluate(self, round: int, arrays: Arrays) -> None:
         assert self._evaluator is not None
-        self._pending.append(self._evaluator.evaluate.remote(round, arrays))
+        self._pending.append(self._evaluator.evaluate.remote(self._run, round, arrays))
 
     def evaluations(self, wait: bool) -> list[Evaluated]:
         if not self._pending:
@@ -106,7 +124,7 @@ class RaySession:
     def about_evaluator(self) -> dict[str, str]:
         if self._evaluator is None or self._failed:
             return {}
-        about: dict[str, str] = ray.get(self._evaluator.about.remote())
+        about: dict[str, str] = ray.get(self._evaluator.about.remote(self._run))
         return about
 
     def facts(self) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -36,18 +37,39 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a YAML file and apply `a.b=value` overrides (values are YAML too).
+def load(
+    path: str | Path | None, overrides: Iterable[str] = (), notice: Callable[[str], None] = lambda text: None
+) -> RunConfig:
+    """Read a YAML file, if there is one, and apply `a.b=value` overrides (values are YAML too).
 
-    Raises UserError with one line for anything wrong with it.
+    Where they name another method than the file does, its keys that this method does not know are left out, and
+    `notice` hears which. Raises UserError with one line for anything wrong with it.
     """
-    tree = read(path)
+    tree = {} if path is None else read(path)
     if {"base", "runs"} <= tree.keys():
         raise UserError(f"{path}: is a comparison of several runs; use `rayfed compare {path}`")
-    _find_files(tree, Path(path).parent)
-    for override in overrides:
+    if path is not None:
+        _find_files(tree, Path(path).parent)
+    said = deepcopy(tree.get("method"))
+    chosen = list(overrides)
+    for override in chosen:
         apply_override(tree, override)
+    method = tree.get("method")
+    if isinstance(said, dict) and isinstance(method, dict) and said.get("name") != method.get("name"):
+        _leave_out(method, {override.partition("=")[0] for override in chosen}, f"{path}", notice)
     return parse(tree)
+
+
+def _leave_out(method: dict[str, Any], chosen: set[str], path: str, notice: Callable[[str], None]) -> None:
+    """Drop the keys that the method does not know, but for those that were chosen on the command line."""
+    with suppress(UserError):  # an unknown method is told of when the tree is validated
+        settings = plugins.method(method.get("name")).settings
+        unknown = [key for key in method if key not in settings.model_fields and f"method.{key}" not in chosen]
+        for key in unknown:
+            del method[key]
+        if unknown:
+            keys = ", ".join(f"method.{key}" for key in unknown)
+            notice(f"{path}: {method['name']} has no {keys}: left out")
 
 
 def _find_files(tree: dict[str, Any], folder: Path) -> None:
@@ -120,7 +142,10 @@ def flatten(config: RunConfig | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set `a.b=value` (the value is YAML) in a nested mapping; raises UserError with one line."""
+    """Set `a.b=value` (the value is YAML) in a nested mapping, or with `a.b=` take the key out of it.
+
+    Raises UserError with one line.
+    """
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise UserError(f"{shown(override)}: an override is key=value, e.g. devices.count=80")
@@ -134,7 +159,10 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"{key}: {parent} is a value, not a section")
         tree = child
-    tree[leaf] = value
+    if text:
+        tree[leaf] = value
+    elif tree.pop(leaf, tree) is tree:
+        raise UserError(f"{override}: there is nothing to unset, {key} is not set; {key}=null sets it to null")
 
 
 def _tagged(field: FieldInfo) -> dict[Any, Any]:
@@ -172,7 +200,11 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any], tree: Mapping[str
     if kind == "unknown_method":
         return key, error["msg"]
     if kind == "extra_forbidden":
-        return key, f"{key} = {shown(value)}: unknown key; {_suggest(names, section)}"
+        known = sorted(section.model_fields)
+        if close := difflib.get_close_matches(names[-1], known, n=1):
+            return key, f"{key} = {shown(value)}: unknown key; did you mean {'.'.join([*names[:-1], close[0]])}?"
+        what = f"{tree['method']['name']} has no {names[-1]}" if names[0] == "method" else "unknown key"
+        return key, f"{key} = {shown(value)}: {what}; known keys: {', '.join(known)}"
     if kind == "missing":
         return key, f"{key}: missing"
     if kind.startswith("union_tag"):
@@ -185,10 +217,3 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any], tree: Mapping[str
     if kind.startswith(("model_", "dict_")):
         message = "must be a section of `key: value` lines"
     return key, f"{key} = {shown(value)}: {message}"
-
-
-def _suggest(names: list[str], section: Any) -> str:
-    """What the section of an unknown key does know, closest name first."""
-    known = sorted(section.model_fields)
-    close = difflib.get_close_matches(names[-1], known, n=1)
-    return f"did you mean {'.'.join([*names[:-1], close[0]])}?" if close else f"known keys: {', '.join(known)}"

@@ -1,5 +1,6 @@
 """A run's whole configuration, and what must hold between its sections."""
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, field_validator, model_validator
@@ -15,12 +16,20 @@ from rayfed.config.sections import (
     Ray,
     Resources,
     Section,
+    Stop,
     Store,
     Tracking,
 )
 from rayfed.config.simulation import Twin
 from rayfed.config.training import FederatedTraining, Training
 from rayfed.errors import UserError
+
+RUNS_DIR = "rayfed-runs"
+
+
+def default_runs_dir() -> str:
+    """The folder of the runs where nothing else is said."""
+    return os.environ.get("RAYFED_RUNS_DIR") or RUNS_DIR
 
 
 class RunConfig(Section):
@@ -30,8 +39,11 @@ class RunConfig(Section):
     """The seed of every random number in the run."""
     rounds: Count = 100
     """Rounds of training, after which the run is finished."""
-    runs_dir: str = "rayfed-runs"
-    """The folder of the runs: their store, MLflow's database and files, and a folder of pictures for each."""
+    runs_dir: Annotated[str, Field(default_factory=default_runs_dir)]
+    """The folder of the runs: their store, MLflow's database and files, and a folder of pictures for each. Unless it is
+    set it is RAYFED_RUNS_DIR, or `rayfed-runs` where that is not set either."""
+    init_from: str | None = None
+    """A run of the same store with whose last committed networks this one begins. None means fresh ones."""
     wire: Literal["float32", "float16", "int8"] = "float32"
     """How numbers are encoded between server and devices; `float32` is exact."""
     method: SerializeAsAny[Training]
@@ -44,12 +56,18 @@ class RunConfig(Section):
     evaluation: Evaluation = Evaluation()
     tracking: Tracking = Tracking()
     store: Store = Store()
+    stop: Stop = Stop()
     twin: Twin = Twin()
 
     @property
     def participants(self) -> int:
         """Devices in a round; 1 for the centralised reference."""
         return self.method.participants(self.devices.count)
+
+    def is_evaluated(self, round: int) -> bool:
+        """Whether there is an evaluation after this round: after every so many, and after the last."""
+        every = self.evaluation.every
+        return bool(every) and round > 0 and (round % every == 0 or round == self.rounds)
 
     @field_validator("method", mode="wrap")
     @classmethod
@@ -72,6 +90,12 @@ class RunConfig(Section):
                 f"method.fraction = {share}: C*K = {share} * {count} = {share * count:g} devices a round is less "
                 f"than one; with devices.count = {count} it must be at least {1 / count:.4g}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _stopping_needs_evaluations(self) -> "RunConfig":
+        if self.stop.asked and not self.evaluation.every:
+            raise ValueError("evaluation.every = 0: stop needs evaluations; set the rounds between two of them")
         return self
 
     @model_validator(mode="after")

@@ -174,3 +174,25 @@ class Store(Section):
     """A SQLAlchemy URL, such as `postgresql+psycopg://user@host/database`. None means SQLite in the runs folder."""
     keep: Count = 2
     """From how many of its last rounds a run can be restored; the states of older ones are dropped."""
+
+
+class Stop(Section):
+    """When a run ends before its last round. It is then finished, and each of its evaluations is waited for."""
+
+    metric: str | None = None
+    """The metric that decides, such as `fid_classifier`. None means the run's primary metric."""
+    patience: Count | None = None
+    """The run ends when the metric has not got better in so many evaluations. None means that it goes on."""
+    target: float | None = None
+    """The run ends when the metric reaches this value. None means that there is none such."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run may end early at all."""
+        return self.patience is not None or self.target is not None
+
+    @model_validator(mode="after")
+    def _a_metric_alone_decides_nothing(self) -> "Stop":
+        if self.metric is not None and not self.asked:
+            raise ValueError(f"stop.metric = {self.metric!r}: needs stop.patience or stop.target, which say when")
+        return self

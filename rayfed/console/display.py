@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 from rayfed.cluster.capacity import Capacity, amounts_text, describe
 from rayfed.config import RunConfig
-from rayfed.engine.callbacks import Callback
+from rayfed.engine.callbacks import Callback, History
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import shown
@@ -39,6 +40,23 @@ class Display:
             transient=False,
         )
         self.line = Line(self, "round")
+        self._status: Status | None = None
+
+    def waits_for(self, what: str) -> None:
+        """Say what the run waits for, until `live` or the next such line; a log file gets a line."""
+        if not self.console.is_terminal:
+            self.notice(f"{what} ...")
+        elif self._status:
+            self._status.update(what)
+        else:
+            self._status = self.console.status(what)
+            self._status.start()
+
+    def close(self) -> None:
+        """Nothing is waited for any more; the terminal is as it was."""
+        if self._status:
+            self._status.stop()
+        self._status = None
 
     def notice(self, text: str) -> None:
         """One line for the user."""
@@ -59,6 +77,7 @@ class Display:
     @contextmanager
     def live(self, start: int) -> Iterator[None]:
         """The moving line, from round `start` on."""
+        self.close()
         self.line.show(start)
         if not self.console.is_terminal:
             yield
@@ -70,9 +89,11 @@ class Display:
 class Line(Callback):
     """One run's line of progress."""
 
-    def __init__(self, display: Display, name: str, in_log: bool = True) -> None:
-        """`in_log`: also as lines of their own where there is no terminal."""
-        self._display, self._name, self._in_log = display, name, in_log
+    def __init__(self, display: Display, name: str, prefix: str = "") -> None:
+        """`prefix`: before each line of a log file."""
+        self._display, self._name, self._prefix = display, name, prefix
+        self._rounds: int | None = None
+        self._task: TaskID | None = None
         self._up = self._down = 0.0
         self._judged = ""
         self._last_line = 0.0
@@ -81,14 +102,19 @@ class Line(Callback):
         """Say how long the run is and by what it is judged."""
         self._rounds = config.rounds
         self._metrics: tuple[Metric, ...] = tuple(method_of(config).task.metrics)
-        self._task: TaskID | None = None
+
+    def wait(self, what: str) -> None:
+        """What the run waits for before its first round."""
+        self._judged = what
+        self.show(0)
+        self._judged = ""
 
     def show(self, done: int, rate: str = "-") -> None:
         """The line after so many rounds."""
         progress, fields = self._display.progress, self._fields(rate)
         if self._task is None:
             self._task = progress.add_task(self._name, total=self._rounds, completed=done, **fields)
-        progress.update(self._task, completed=done, **fields)
+        progress.update(self._task, completed=done, total=self._rounds, **fields)
 
     def remove(self) -> None:
         """Take the line away."""
@@ -103,25 +129,32 @@ class Line(Callback):
         self.show(checkpoint.round, rate)
         self._log(checkpoint.round, rate)
 
+    def on_begin(self, config: RunConfig, history: History) -> None:
+        """The last evaluation of a resumed run."""
+        for _, metrics in history:
+            self._judge(metrics)
+
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
+        """A new evaluation."""
+        self._judge(result.metrics)
+
+    def _judge(self, metrics: Mapping[str, float]) -> None:
         """The primary metric, and which one it is where the task has several of that name."""
-        metric = next((metric for metric in self._metrics if metric.name in result.metrics), None)
+        metric = next((metric for metric in self._metrics if metric.name in metrics), None)
         if metric is None:
             return
         which = f" ({metric.detail})" if metric.detail and metric is not self._metrics[0] else ""
-        self._judged = f"{metric.label} {shown(result.metrics[metric.name])}{which}"
+        self._judged = f"{metric.label} {shown(metrics[metric.name])}{which}"
         if self._task is not None:
             self._display.progress.update(self._task, judged=self._judged)
 
     def _log(self, round: int, rate: str) -> None:
         now = time.monotonic()
         due = now - self._last_line > QUIET_SECONDS or round == self._rounds
-        if self._in_log and not self._display.console.is_terminal and due:
+        if not self._display.console.is_terminal and due:
             self._last_line = now
-            up, down = self._up / MB, self._down / MB
-            line = (
-                f"round {round}/{self._rounds}  {rate} images/s  up {up:,.0f} MB  down {down:,.0f} MB  {self._judged}"
-            )
+            traffic = f"up {self._up / MB:,.0f} MB  down {self._down / MB:,.0f} MB"
+            line = f"{self._prefix}round {round}/{self._rounds}  {rate} images/s  {traffic}  {self._judged}"
             self._display.notice(line.rstrip())
 
     def _fields(self, rate: str) -> dict[str, Any]:
@@ -157,7 +190,11 @@ class RunDisplay:
     def __init__(self, comparison: ComparisonDisplay, name: str) -> None:
         self.comparison = comparison
         self.name = name
-        self.line = Line(comparison.display, name, in_log=False)
+        self.line = Line(comparison.display, name, prefix=f"{name}: ")
+
+    def waits_for(self, what: str) -> None:
+        """What the run waits for, on its own line."""
+        self.line.wait(what)
 
     def notice(self, text: str) -> None:
         """One line for the user, unless another run has said it."""

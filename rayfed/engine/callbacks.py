@@ -1,19 +1,34 @@
 """What happens after a round: callbacks of the driver, called in the order in which it has them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from rayfed.config import RunConfig
 from rayfed.engine.checkpoint import Checkpoint
+from rayfed.methods.spec import method_of
 from rayfed.report.pictures import save_picture
 from rayfed.store import Store
-from rayfed.tasks.base import EvaluationResult
+from rayfed.tasks.base import EvaluationResult, best_round
 from rayfed.tracking import NoTracker, Tracker
+
+History = Sequence[tuple[int, Mapping[str, float]]]
+"""(round, metrics) of the committed rounds, in order."""
 
 
 class Callback:
     """Does nothing; derive from it and override what you want to hear of."""
+
+    waits: ClassVar[bool] = False
+    """Whether the run waits for every evaluation before it goes on. A callback that ends the run by what an evaluation
+    says needs it: otherwise the round in which the run ends would depend on the speed of the machine."""
+    stop_reason: str | None = None
+    """Set it to a reason, in a few words, and the run ends after the round."""
+
+    def on_begin(self, config: RunConfig, history: History) -> None:
+        """Before anything else, of a resumed run too, whose `history` is that of its committed rounds."""
 
     def on_start(self, checkpoint: Checkpoint) -> None:
         """A new run stands at round 0. A resumed run does not begin again."""
@@ -24,21 +39,44 @@ class Callback:
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
         """An evaluation is there, of this round or an earlier one; its pictures lie in these files."""
 
+    def on_end(self, checkpoint: Checkpoint) -> None:
+        """The last round is over and judged, or the run was told to stop. A run that fails does not get here."""
+
 
 class StoreCallback(Callback):
-    """Commits every round before anyone else hears of it."""
+    """Commits every round before anyone else hears of it, and keeps what was judged best."""
 
-    def __init__(self, store: Store, run_id: str, keep: int) -> None:
-        self._store, self._run_id, self._keep = store, run_id, keep
+    def __init__(self, store: Store, run_id: str) -> None:
+        self._store, self._run_id = store, run_id
+
+    def on_begin(self, config: RunConfig, history: History) -> None:
+        self._config, self._task = config, method_of(config).task
+        self._judged = [(round, metrics) for round, metrics in history if self._is_judged(metrics)]
 
     def on_start(self, checkpoint: Checkpoint) -> None:
-        self._store.commit(self._run_id, checkpoint.commit(), self._keep)
+        self._commit(checkpoint)
 
     def on_round(self, checkpoint: Checkpoint) -> None:
-        self._store.commit(self._run_id, checkpoint.commit(), self._keep)
+        self._commit(checkpoint)
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
         self._store.set_metric(self._run_id, result.round, result.metrics)
+        if self._is_judged(result.metrics):
+            self._judged.append((result.round, result.metrics))
+            judged = {round for round, _ in self._judged}
+            kept = {round for round in self._store.outcomes(self._run_id) if round not in judged}
+            if (best := best_round(self._task.metrics, self._judged)) is not None:
+                kept.add(best)
+            self._store.keep_outcomes(self._run_id, kept)
+
+    def _is_judged(self, metrics: Mapping[str, float]) -> bool:
+        return any(metric.name in metrics for metric in self._task.metrics)
+
+    def _commit(self, checkpoint: Checkpoint) -> None:
+        commit = checkpoint.commit()
+        if self._config.is_evaluated(checkpoint.round):
+            commit = replace(commit, outcome=self._task.outcome(checkpoint.state.arrays))
+        self._store.commit(self._run_id, commit, self._config.store.keep)
 
 
 class TrackingCallback(Callback):
@@ -61,6 +99,9 @@ class Watcher(Protocol):
 
     def notice(self, text: str) -> None:
         """One line for the user."""
+
+    def waits_for(self, what: str) -> None:
+        """What the run does before its first round, in a few words."""
 
     def live(self, start: int) -> AbstractContextManager[None]:
         """Open while rounds go on, from round `start`."""

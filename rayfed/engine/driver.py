@@ -2,16 +2,17 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from rayfed.config import RunConfig
-from rayfed.engine.callbacks import Callback, save_pictures
+from rayfed.engine.callbacks import Callback, History, save_pictures
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.session import Session
+from rayfed.fleet.protocol import Arrays
 from rayfed.methods.spec import method_of
 from rayfed.report.events import sentence
 from rayfed.tasks.base import EvaluationFailure, Task
@@ -56,22 +57,31 @@ class Driver:
     """For pictures."""
     samples: int
     """Training images over all devices: an epoch."""
+    history: History = ()
+    """Of a resumed run."""
+    unjudged: Mapping[int, Arrays] = field(default_factory=dict)
+    """Of a resumed run, by round, what the task was to judge when it was killed."""
+    initial: Arrays | None = None
+    """Networks with which a new run begins instead of the method's own; see `Trainer.start`."""
     stop: Stop = field(default_factory=Stop)
 
     def drive(self, last: Checkpoint | None) -> Checkpoint:
-        """Rounds until the last one or until `stop`.
+        """Rounds until the last one, until `stop`, or until a callback gives a reason to end.
 
-        1. Start: a new run's initial state goes to the callbacks; a resumed one's pending evaluation is made again.
+        1. Start: a new run's initial state goes to the callbacks; a resumed one's pending evaluations are made again.
         2. A round.
         3. Its throughput, from the last round's end to this one's.
         4. The callbacks, the store's commit first.
         5. Its events, in words.
-        6. Its evaluation begins if it is due, and those that are ready go to the callbacks.
+        6. Its evaluation begins if it is due, and those that are ready go to the callbacks. A callback may wait for it.
         7. After the last round: wait for the evaluations under way.
         """
+        for callback in self.callbacks:
+            callback.on_begin(self.config, self.history)
         checkpoint = self._start(last)
         mark = time.perf_counter()
-        while checkpoint.round < self.config.rounds and not self.stop.requested:
+        waits = any(callback.waits for callback in self.callbacks)
+        while checkpoint.round < self.config.rounds and not self.stop.requested and not self.stop_reason:
             checkpoint = self.session.round()
             now = time.perf_counter()
             checkpoint, mark = self._timed(checkpoint, now - mark), now
@@ -80,13 +90,24 @@ class Driver:
             self._tell(checkpoint)
             judging = time.perf_counter()
             self._evaluate_if_due(checkpoint)
-            self._hear(wait=False)
+            self._hear(wait=waits)
             mark += time.perf_counter() - judging  # without Ray, evaluation happens here
+        if self.stop_reason:
+            self.notice(f"the run ends after round {checkpoint.round}: {self.stop_reason}")
         self._finish()
+        for callback in self.callbacks:
+            callback.on_end(checkpoint)
         return checkpoint
 
+    @property
+    def stop_reason(self) -> str | None:
+        """Why a callback ends the run. None means that none does."""
+        return next((callback.stop_reason for callback in self.callbacks if callback.stop_reason), None)
+
     def _start(self, last: Checkpoint | None) -> Checkpoint:
-        checkpoint = self.session.start(last)
+        checkpoint = self.session.start(last, self.initial)
+        for round, arrays in self.unjudged.items():
+            self.session.evaluate(round, arrays)
         if last is None:
             for callback in self.callbacks:
                 callback.on_start(checkpoint)
@@ -111,9 +132,8 @@ class Driver:
             self.notice(f"round {checkpoint.round}: {more} more such events; all will be in events.csv")
 
     def _evaluate_if_due(self, checkpoint: Checkpoint) -> None:
-        every, round = self.config.evaluation.every, checkpoint.round
-        if every and round > 0 and (round % every == 0 or round == self.config.rounds):
-            self.session.evaluate(round, self._task.outcome(checkpoint.state.arrays))
+        if self.config.is_evaluated(checkpoint.round):
+            self.session.evaluate(checkpoint.round, self._task.outcome(checkpoint.state.arrays))
 
     def _timed(self, checkpoint: Checkpoint, seconds: float) -> Checkpoint:
         """Throughput from one round's result to the next: commit, tracking and all."""

@@ -19,7 +19,7 @@ Evaluated = EvaluationResult | EvaluationFailure
 class Session(Protocol):
     """Rounds one after the other, and evaluations whenever they are ready."""
 
-    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
+    def start(self, checkpoint: Checkpoint | None, initial: Arrays | None = None) -> Checkpoint:
         """See `Trainer.start`."""
 
     def round(self) -> Checkpoint:
@@ -54,8 +54,8 @@ class LocalSession:
         self._evaluator = spec.task.evaluator(config, federation.evaluation_data) if judged else None
         self._ready: list[Evaluated] = []
 
-    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
-        return self._trainer.start(checkpoint)
+    def start(self, checkpoint: Checkpoint | None, initial: Arrays | None = None) -> Checkpoint:
+        return self._trainer.start(checkpoint, initial)
 
     def round(self) -> Checkpoint:
         return self._trainer.round()

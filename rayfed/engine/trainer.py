@@ -52,10 +52,15 @@ class Trainer:
         workspace = self.spec.task.workspace(config, population, processor)
         self.server = self.spec.server_half()(ServerContext(config, workspace, scheduler))
 
-    def start(self, checkpoint: Checkpoint | None) -> Checkpoint:
-        """Begin afresh, or go on from a checkpoint; gives the checkpoint of where it stands."""
+    def start(self, checkpoint: Checkpoint | None, initial: Arrays | None = None) -> Checkpoint:
+        """Begin afresh, or go on from a checkpoint; gives the checkpoint of where it stands.
+
+        A fresh start takes of the networks `initial`, by name, those that the server has.
+        """
         if checkpoint is None:
             self.state = self.server.init()
+            given = {name: array for name, array in (initial or {}).items() if name in self.state.models}
+            self.state = replace(self.state, models=self.state.models | given)
             self.seen = np.zeros(self.population.classes, np.int64)
             return Checkpoint(self.state, tuple(self.seen.tolist()), self.simulation.facts())
         self.state = checkpoint.state

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rayfed.report.numbers import throughput
 from rayfed.report.pictures import History
 from rayfed.tasks.base import Metric, primary
 
@@ -139,7 +140,7 @@ def _figures(history: History, metric: Metric | None, common: float | None) -> d
         "sim_seconds": simulated,
         "bytes_device": sum(metrics["bytes_device_max"] for metrics in rounds),
         "images_per_sim_s": images / simulated if simulated else 0.0,
-        "images_per_s": images / sum(metrics["seconds"] for metrics in rounds),
+        "images_per_s": throughput(rounds),
     }
     if metric and common is not None and (judged := course(history, metric)).values.size:
         reached = judged.seconds[metric.reaches(judged.values, common)]

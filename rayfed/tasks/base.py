@@ -134,3 +134,13 @@ def primary(metrics: Sequence[Metric], histories: Iterable[Iterable[Mapping[str,
     measured = [{name for each in history for name in each if name in names} for history in histories]
     judged = [found for found in measured if found]
     return next((m for m in metrics if judged and all(m.name in found for found in judged)), None)
+
+
+def best_round(metrics: Sequence[Metric], history: Sequence[tuple[int, Mapping[str, float]]]) -> int | None:
+    """The round with the best value of the primary metric, the earliest of several; None if no value is finite."""
+    metric = primary(metrics, [[each for _, each in history]])
+    if metric is None:
+        return None
+    values = {round: each[metric.name] for round, each in history if np.isfinite(each.get(metric.name, np.nan))}
+    best = metric.best(values.values()) if values else None
+    return next((round for round, value in values.items() if value == best), None)

@@ -223,7 +223,7 @@ def test_what_cannot_be_is_a_user_error(made, overrides, message):
 
 
 def test_a_run_that_there_is_not_is_a_user_error(made, tmp_path):
-    with pytest.raises(UserError, match=r"^no run 'nope' in sqlite:.*; rayfed list shows them"):
+    with pytest.raises(UserError, match=r"^no run 'nope' in sqlite:.*; `rayfed list` shows the runs"):
         rayfed.load("nope", runs_dir=str(made.folder / "runs"))
     with pytest.raises(UserError, match=r"^no runs in .*; name their folder with --runs-dir"):
         rayfed.load("nope", runs_dir=str(tmp_path))

@@ -89,7 +89,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Store
     return folder, *begin(folder, tree("fegan", rounds=2))
 
 
-ALLOWED = "rounds, evaluation.*, tracking.*, resources.*, ray.*, store.keep, data.root alone"
+ALLOWED = "rounds, stop.*, evaluation.*, tracking.*, resources.*, ray.*, store.keep, data.root alone"
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,8 @@ def test_a_board_has_a_line_for_each_run_that_trains_and_says_a_thing_once(capsy
         two.capacity(CAPACITY, scaling=True)
     assert lines() == []
     assert capsys.readouterr().err.splitlines() == [
+        "one: round 1/3  1,234 images/s  up 2 MB  down 3 MB",
+        "two: round 4/4  1,234 images/s  up 2 MB  down 3 MB",
         "many small devices",
         "two: asked of the autoscaler: 1 device_host at 0.5 CPU each",
     ]

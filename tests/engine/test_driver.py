@@ -101,7 +101,7 @@ class Bench:
         session = session or LocalSession(self.config, self.federation)
         samples = sum(map(len, self.federation.parts))
         watcher = watcher or Watcher()
-        stored = StoreCallback(self.store, run_id, self.config.store.keep)
+        stored = StoreCallback(self.store, run_id)
         every = [stored, TrackingCallback(NoTracker()), watcher, *callbacks]
         driver = Driver(self.config, session, every, watcher.notice, self.folder, samples)
         last = self.store.latest(run_id)

@@ -1,0 +1,152 @@
+"""A run that is open: driven to its end, and its pictures, tables and network left behind."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from rayfed.app.result import Result, resume_command, store_url
+from rayfed.cluster.capacity import Capacity
+from rayfed.config import RunConfig
+from rayfed.data.partition import union
+from rayfed.data.setup import Federation
+from rayfed.engine.callbacks import Callback, History, StoreCallback, TrackingCallback, Watcher
+from rayfed.engine.checkpoint import Checkpoint
+from rayfed.engine.driver import Driver, Stop
+from rayfed.engine.session import Session
+from rayfed.engine.stopping import EarlyStopping
+from rayfed.events import Event, from_json
+from rayfed.fleet.protocol import Arrays
+from rayfed.methods.spec import method_of
+from rayfed.report.devices import devices_csv
+from rayfed.report.events import events_csv
+from rayfed.report.pictures import partition_heatmap, run_figure
+from rayfed.store import Status, Store
+from rayfed.tracking import NoTracker, Tracker
+
+MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
+    "finished": "FINISHED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+
+
+class RunWatcher(Watcher, Protocol):
+    """Who watches a run: `rayfed.console.display`."""
+
+    def capacity(self, capacity: Capacity, scaling: bool) -> None:
+        """What was asked of the cluster, and whether an autoscaler watches it."""
+
+    def callback(self, config: RunConfig) -> Callback:
+        """What hears of the rounds of a run."""
+
+
+@dataclass
+class OpenRun:
+    """Everything a run holds open."""
+
+    run_id: str
+    config: RunConfig
+    federation: Federation
+    session: Session
+    store: Store
+    tracker: Tracker | NoTracker
+    watcher: RunWatcher
+    callbacks: Sequence[Callback] = ()
+    """More than the store's, MLflow's and the watcher's."""
+    stop: Stop | None = None
+    """Whose signals are heard elsewhere. None means the run's own."""
+
+    def drive(self, last: Checkpoint | None, initial: Arrays | None = None) -> Result:
+        """Drive to the end, then the run's pictures and its trained network, whatever stopped it."""
+        folder = Path(self.config.runs_dir).absolute() / self.run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        population, classes = self.federation.population, self.federation.dataset.classes
+        again = resume_command(self.run_id, self.config)
+        status: Status = "failed"
+        try:
+            self.tracker.log_file(partition_heatmap(population.counts, classes, folder / "partition.png"))
+            driver = self._driver(folder, initial)
+            checkpoint = self._loop(driver, last)
+            self._close_files(folder, checkpoint)
+            if driver.stop_reason:
+                self.store.update_facts(self.run_id, stop_reason=driver.stop_reason)
+            ended = checkpoint.round >= self.config.rounds or driver.stop_reason
+            status = "finished" if ended else "interrupted"
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except Exception:
+            kept = self.store.latest(self.run_id)
+            if kept and kept.round:
+                self._log_events(folder)
+                self.watcher.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
+            raise
+        finally:
+            self.store.set_status(self.run_id, status)
+            if unsent := self.tracker.close(MLFLOW_STATUS[status]):
+                self.watcher.notice(unsent)
+        return Result(
+            run_id=self.run_id,
+            status=status,
+            config=self.config,
+            history=self.store.history(self.run_id),
+            folder=folder,
+            store=store_url(self.config),
+            population=population,
+            mlflow=self.tracker.look(),
+            resume=None if status == "finished" else again,
+        )
+
+    def _driver(self, folder: Path, initial: Arrays | None) -> Driver:
+        parts, pools = self.federation.parts, self.config.method.pools_data
+        stop = self.config.stop
+        callbacks = [
+            StoreCallback(self.store, self.run_id),
+            TrackingCallback(self.tracker),
+            self.watcher.callback(self.config),
+            *([EarlyStopping(stop.metric, stop.patience, stop.target)] if stop.asked else []),
+            *self.callbacks,
+        ]
+        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
+        return Driver(
+            self.config,
+            self.session,
+            callbacks,
+            self.watcher.notice,
+            folder,
+            samples=len(union(parts)) if pools else sum(map(len, parts)),
+            history=history,
+            unjudged=self._unjudged(history),
+            initial=initial,
+        )
+
+    def _unjudged(self, history: History) -> dict[int, Arrays]:
+        """What was being judged when the run was killed, but for the last round, which the driver knows."""
+        names = {metric.name for metric in method_of(self.config).task.metrics}
+        rounds = [round for round, metrics in history[:-1] if not names & metrics.keys()]
+        kept = {round: self.store.outcome(self.run_id, round) for round in self.store.outcomes(self.run_id)}
+        return {round: arrays for round, arrays in kept.items() if arrays is not None and round in rounds}
+
+    def _loop(self, driver: Driver, last: Checkpoint | None) -> Checkpoint:
+        begun = last.round if last else 0
+        self.watcher.waits_for(f"round {begun + 1} of {self.config.rounds}")
+        stopping = nullcontext(self.stop) if self.stop else Stop().listening()
+        with stopping as driver.stop, self.watcher.live(begun):
+            return driver.drive(last)
+
+    def _log_events(self, folder: Path) -> None:
+        events: list[tuple[int, Event]] = [(round, from_json(data)) for round, data in self.store.events(self.run_id)]
+        if events:
+            self.tracker.log_file(events_csv(events, folder / "events.csv"))
+
+    def _close_files(self, folder: Path, checkpoint: Checkpoint) -> None:
+        spec, population = method_of(self.config), self.federation.population
+        names, samples = spec.topology(self.config).names, population.counts.sum(axis=1).tolist()
+        self.tracker.log_file(devices_csv(checkpoint.twin, names, samples, folder / "devices.csv"))
+        self._log_events(folder)
+        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
+        self.tracker.log_file(run_figure(history, spec.task.metrics, folder / "run.png", self.run_id))
+        for name, source in self.session.about_evaluator().items():
+            self.tracker.set_tag(name, source)
+        self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))

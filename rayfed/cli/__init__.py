@@ -1,0 +1,138 @@
+"""The commands. Anything that imports torch, ray or mlflow is imported inside the command that needs it."""
+
+import json
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rayfed import config as configuration
+from rayfed.cli import knowledge, runs
+from rayfed.cli.shared import Json, RunId, RunsDir, StoreUrl, touch
+from rayfed.config.run import RUNS_DIR
+from rayfed.errors import UserError
+
+INTERRUPTED = 130
+FAILED = 1
+
+app = typer.Typer(
+    help="Train GANs on data that stays on its devices, on a Ray cluster, and see what each method costs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Local = Annotated[bool, typer.Option("--local", help="Run in this process without Ray, for a debugger.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"rayfed-gan {version('rayfed-gan')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Train GANs on data that stays on its devices, on a Ray cluster, and see what each method costs."""
+
+
+@app.command()
+def run(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONFIG] [KEY=VALUE]...", help="A YAML file, e.g. jobs/fegan.yaml; devices.count=80 ..."
+        ),
+    ] = None,
+    local: Local = False,
+    as_json: Json = False,
+) -> None:
+    """Train as CONFIG says, or as the keys alone do: method.name=fegan."""
+    from rayfed import api
+
+    given = arguments or []
+    if not given:
+        raise typer.BadParameter("name a configuration, e.g. jobs/demo.yaml, or a method: method.name=fegan")
+    alone = "=" in given[0] and not Path(given[0]).exists()
+    file, overrides = (None, given) if alone else (Path(given[0]), given[1:])
+    config = configuration.load(file, overrides, notice=lambda text: print(text, file=sys.stderr))
+    _conclude(api.run(config, local=local), as_json)
+
+
+@app.command()
+def resume(
+    run_id: RunId,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="rounds=80, resources.hosts=4 ...")
+    ] = None,
+    runs_dir: RunsDir = RUNS_DIR,
+    store: StoreUrl = None,
+    local: Local = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run from its last commit; a finished one with more rounds."""
+    from rayfed import api
+
+    _conclude(api.resume(run_id, overrides or (), runs_dir=runs_dir, store=store, local=local), as_json)
+
+
+@app.command()
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. jobs/compare.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of what the runs share: devices.count=20 ...")
+    ] = None,
+    local: Local = False,
+    as_json: Json = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the task's metrics as CSV: run, seed, round ...")
+    ] = None,
+) -> None:
+    """Compare methods, or settings of one, on the same data, devices, network and seeds."""
+    comparison = configuration.load_comparison(file, overrides or ())
+    if csv:
+        comparison.configs()
+        touch("--csv", csv)
+    from rayfed import api
+    from rayfed.console.tables import comparison_closing
+
+    found = api.compare(comparison, name=file.stem, local=local)
+    if csv:
+        shutil.copyfile(found["table"], csv)
+    print(json.dumps(found) if as_json else comparison_closing(found))
+    if found["status"] != "finished":
+        raise typer.Exit(INTERRUPTED if found["status"] == "interrupted" else FAILED)
+
+
+def main() -> None:
+    """The entry point: a user's error is one line on stderr and an exit code."""
+    try:
+        app()
+    except UserError as error:
+        print(f"rayfed: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _conclude(result: Any, as_json: bool) -> None:
+    """The closing table of a run, and its exit code."""
+    summary = result.summary()
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        from rayfed.console.tables import closing_table
+
+        print(closing_table(summary, result.task.metrics))
+    if result.status != "finished":
+        raise typer.Exit(INTERRUPTED if result.status == "interrupted" else FAILED)
+
+
+app.add_typer(runs.app)
+app.add_typer(knowledge.app)

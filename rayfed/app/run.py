@@ -63,7 +63,7 @@ def run(
     store = Store(store_url(config))
     try:
         initial = initial_networks(config, federation.population, store, watcher.notice)
-        with _session(config, federation, local, watcher, part.pool if part else ActorPool()) as session:
+        with _session(config, federation, local, watcher, part.pool if part else None) as session:
             tracker = _tracker(run_id, config, federation, session, part=part)
             facts = _facts(config, federation) | process_facts() | dict(part.facts if part else {})
             facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
@@ -90,14 +90,15 @@ def resume(
     run that is finished or still runs.
     """
     record = store.run(run_id)
-    stored, config = config, _changed(config, list(overrides), record.rounds or 0)
-    _refuse_finished(record, stored, config)
+    chosen = list(overrides)
+    config = _changed(config, chosen, record.rounds or 0)
+    _refuse_finished(record, config, told=any(override.startswith(("rounds=", "stop")) for override in chosen))
     if record.status == "running" and is_alive(record.facts):
         raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
     federation = prepared(config, watcher.notice)
     if federation.dataset.sha256 != record.facts["dataset_sha256"]:
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
-    with _session(config, federation, local, watcher, ActorPool()) as session:
+    with _session(config, federation, local, watcher) as session:
         tracker = _tracker(run_id, config, federation, session, mlflow_run=record.facts["mlflow_run"])
         tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
         store.update_facts(run_id, **process_facts(), **tracked, stop_reason=None)
@@ -110,14 +111,13 @@ def resume(
         return OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks).drive(last)
 
 
-def _refuse_finished(record: RunRecord, stored: RunConfig, config: RunConfig) -> None:
-    """Raise UserError for a finished run unless it is told to be longer, or to stop otherwise than it did."""
+def _refuse_finished(record: RunRecord, config: RunConfig, told: bool) -> None:
+    """Raise UserError for a finished run that is not `told` to go on, or has all of its rounds."""
     done, command, reason = record.rounds or 0, resume_command(record.id, config), record.facts.get("stop_reason")
-    told = (config.rounds, config.stop) != (stored.rounds, stored.stop)
     if record.status != "finished" or (told and config.rounds > done):
         return
     ended = f"run {record.id} is finished ({count(done, 'round')}); there is nothing to resume"
-    if reason:
+    if reason and config.rounds > done:
         raise UserError(f"{ended}: {reason}; `{command} stop=` goes on with it")
     raise UserError(f"{ended}; `{command} rounds={2 * config.rounds}` goes on with it")
 
@@ -146,7 +146,7 @@ def _slug(name: str) -> str:
 
 @contextmanager
 def _session(
-    config: RunConfig, federation: Federation, local: bool, watcher: RunWatcher, pool: ActorPool
+    config: RunConfig, federation: Federation, local: bool, watcher: RunWatcher, pool: ActorPool | None = None
 ) -> Iterator[Session]:
     if local:
         yield LocalSession(config, federation)

@@ -26,12 +26,16 @@ class RaySession:
     """A GeneratorServer, a Scheduler, an Evaluator and as many DeviceHosts as the cluster allows."""
 
     def __init__(
-        self, config: RunConfig, federation: Federation, report: Callable[[Capacity, bool], None], pool: ActorPool
+        self,
+        config: RunConfig,
+        federation: Federation,
+        report: Callable[[Capacity, bool], None],
+        pool: ActorPool | None = None,
     ) -> None:
         """`report` hears the capacity before anything starts, and whether an autoscaler watches the cluster.
 
-        The actors come from the pool. Raises CapacityError at once for what can never fit, and after `ray.wait_s` for
-        what did not come.
+        The actors come from the pool; None means that all are new. Raises CapacityError at once for what can never
+        fit, and after `ray.wait_s` for what did not come.
         """
         nodes = connection.nodes()
         self.capacity = capacity.plan_of(config, list(nodes.values()))
@@ -41,7 +45,7 @@ class RaySession:
         if not scaling:
             capacity.refuse(self.capacity)
         self._config = config
-        self._pool = pool
+        self._pool = pool or ActorPool()
         self._taken: list[tuple[Kind, Any]] = []
         self._pending: list[Any] = []
         self._failed = False

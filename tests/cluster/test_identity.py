@@ -11,6 +11,7 @@ import torch
 from rayfed.cluster.batch import Slot, run_batch
 from rayfed.cluster.fleet import RayFleet
 from rayfed.cluster.hosts import PooledHosts
+from rayfed.cluster.pool import ActorPool
 from rayfed.cluster.session import RaySession
 from rayfed.config import RunConfig, parse, with_overrides
 from rayfed.data.population import Population
@@ -165,6 +166,31 @@ def test_a_whole_session_of_actors_equals_the_local_one(
     assert local == remote
     assert ends[0].commit().facts == ends[1].commit().facts
     assert [each.events for each in courses[0]] == [each.events for each in courses[1]]
+
+
+def test_actors_that_go_from_run_to_run_train_what_new_ones_would(
+    federation: Federation, cluster: None, one_thread: None
+) -> None:
+    """Three runs of unlike methods and numbers of hosts on one pool; then one whose hosts ask for more."""
+    pool, seen = ActorPool(), []
+    for label, hosts, cpus in (
+        ("fegan s=1 w=1", 2, 0.5),
+        ("md-gan k=log N", 1, 0.5),
+        ("fl-vanilla", 2, 0.5),
+        ("f2a", 2, 1),
+    ):
+        config = configure(label, resources={"hosts": hosts, "device_host": {"num_cpus": cpus}}, seed=len(seen))
+        local = LocalSession(config, federation)
+        remote = RaySession(config, federation, lambda capacity, scaling: None, pool)
+        for session in (local, remote):
+            session.start(None)
+        seen.append({actor._actor_id.hex() for actor in (*remote._hosts, remote._server)})
+        for _ in range(2):
+            assert_same_bits(local.round(), remote.round())
+        remote.close()
+    first, second, third, other = seen
+    assert second < first == third
+    assert len(other & first) == 1, "the server alone"
 
 
 def host_of(config: RunConfig, federation: Federation) -> DeviceHost:

@@ -35,6 +35,7 @@ DATASETS = [
     "cifar10",
     "celeba",
     "imagefolder:PATH",
+    "npz:FILE",
     "package.module:FUNCTION",
 ]
 

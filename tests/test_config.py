@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,21 @@ def test_an_unknown_method_lists_the_known_ones() -> None:
     )
     assert refused({"method": {"name": "gan"}}) == f"method.name = 'gan': must be one of {names}"
     assert refused({"method": {"batch": 3}}) == f"method.name = None: must be one of {names}"
+
+
+@pytest.mark.parametrize("name", ["idd", "file:", "File:x.csv", ""])
+def test_a_partition_is_one_of_four_or_a_file(name):
+    right = "must be one of iid, fegan, classes, dirichlet, or file:PATH"
+    assert refused(FEGAN | {"data": {"partition": name}}) == f"data.partition = {name!r}: {right}"
+
+
+def test_a_partition_file_is_a_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    paths = [
+        parse(FEGAN | {"data": {"partition": name}}).data.partition_file
+        for name in ("iid", "fegan", "classes", "dirichlet", "file:a b.csv", "file:~/clinics.csv", "file:file:x")
+    ]
+    assert paths == [None] * 4 + [Path("a b.csv"), Path("/home/ann/clinics.csv"), Path("file:x")]
 
 
 @pytest.mark.parametrize("name", [[], {}, ["fegan"], 3, True])

@@ -19,6 +19,11 @@ def prepared(config: RunConfig, notice: Callable[[str], None]) -> Federation:
         notice(text)
     if config.evaluation.every and (warning := spec.task.check(config)):
         notice(warning)
+    if federation.left_out:
+        notice(
+            f"data.partition = {config.data.partition}: {federation.left_out} of its rows name samples that are held "
+            "out for the test, and are left out"
+        )
     small = small_devices(federation, config.method.batch)
     if small and not config.method.pools_data:
         notice(

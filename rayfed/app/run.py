@@ -98,6 +98,8 @@ def resume(
     federation = prepared(config, watcher.notice)
     if federation.dataset.sha256 != record.facts["dataset_sha256"]:
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
+    if federation.partition_sha256 != record.facts.get("partition_sha256", federation.partition_sha256):
+        raise UserError(f"data.partition = {config.data.partition!r}: not the partition that run {run_id} began with")
     with _session(config, federation, local, watcher) as session:
         tracker = _tracker(run_id, config, federation, session, mlflow_run=record.facts["mlflow_run"])
         tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
@@ -196,6 +198,7 @@ def _facts(config: RunConfig, federation: Federation) -> dict[str, Any]:
     population = federation.population
     return {
         "dataset_sha256": federation.dataset.sha256,
+        "partition_sha256": federation.partition_sha256,
         "channels": population.channels,
         "class_counts": population.counts.tolist(),
         "union": population.union.tolist(),

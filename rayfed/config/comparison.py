@@ -29,7 +29,7 @@ class Comparison(Section):
     """Seeds with each of which every run is made; a seed is a partition of the data too. None means that of `base`."""
     devices: list[Count] | None = None
     """Device counts at which throughput is rehearsed on the twin. None means half, once, twice and four times the
-    run's own, at least 2."""
+    run's own, at least 2; with a partition file its own alone."""
 
     @field_validator("runs", "seeds", "devices")
     @classmethod
@@ -70,8 +70,9 @@ class Comparison(Section):
         if self.devices:
             with about(f"run {name}, throughput by `devices`"):
                 return {count: parse(_merge(tree, {"devices": {"count": count}})) for count in sorted(self.devices)}
+        around = {max(2, count) for count in (base // 2, base, 2 * base, 4 * base)}
         found = {}
-        for count in sorted({max(2, count) for count in (base // 2, base, 2 * base, 4 * base)}):
+        for count in sorted({base} if config.data.partition_file else around):
             with suppress(UserError):  # nobody asked for this count; the method cannot do with it
                 found[count] = parse(_merge(tree, {"devices": {"count": count}}))
         return found

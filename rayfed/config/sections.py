@@ -1,5 +1,6 @@
 """The sections of a configuration that every method shares, and what each key means."""
 
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -7,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 ModelName = Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"]
+PartitionName = Literal["iid", "fegan", "classes", "dirichlet"]
+PARTITION_FILE = "file:"
 
 
 class Section(BaseModel):
@@ -28,18 +31,26 @@ class Devices(Section):
     """A weak device's speed over that of the others, for `method.load` = `linear` and on the twin."""
 
 
+def _partition(name: str) -> str:
+    is_file = name.startswith(PARTITION_FILE) and name != PARTITION_FILE
+    if name not in get_args(PartitionName) and not is_file:
+        raise ValueError(f"must be one of {', '.join(get_args(PartitionName))}, or {PARTITION_FILE}PATH")
+    return name
+
+
 class Data(Section):
     """The data set and how it is spread over the devices."""
 
     name: str = "fashion-mnist-6k"
-    """A data set that `rayfed datasets` lists, `imagefolder:PATH` for a folder of images of your own, or
-    `package.module:FUNCTION` for a function that reads them."""
+    """A data set that `rayfed datasets` lists, `imagefolder:PATH` for a folder of images of your own,
+    `npz:FILE` for a file of arrays of your own, or `package.module:FUNCTION` for a function that reads them."""
     root: str | None = None
     """The folder where the whole data sets lie in torchvision's layout, or are downloaded to. None means the system's
     copy if there is one, else rayfed's cache folder."""
-    partition: Literal["iid", "fegan", "classes", "dirichlet"] = "fegan"
+    partition: Annotated[str, AfterValidator(_partition)] = "fegan"
     """How the data is spread: evenly (`iid`), by the engine of FeGAN's section 4 (`fegan`), so many classes on each
-    device (`classes`), or by a Dirichlet distribution (`dirichlet`)."""
+    device (`classes`), by a Dirichlet distribution (`dirichlet`), or as a CSV of samples and devices says
+    (`file:PATH`)."""
     max_class: Count = 5
     """For partition `fegan`: the most classes that a device can hold."""
     max_samples: Count = 3000
@@ -48,6 +59,12 @@ class Data(Section):
     """For partition `classes`: how many classes each device holds."""
     alpha: Annotated[float, Field(gt=0)] = 0.5
     """For partition `dirichlet`: its parameter; smaller is more skewed."""
+
+    @property
+    def partition_file(self) -> Path | None:
+        """The file that says which device holds which samples, if one does."""
+        path = self.partition.removeprefix(PARTITION_FILE)
+        return Path(path).expanduser() if path != self.partition else None
 
 
 def _networks(name: str) -> str:

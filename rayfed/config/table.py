@@ -4,11 +4,11 @@ CSV has one device a line and the columns of `COLUMNS`; those after NEEDED may b
 same as `clients: {CLIENT: [{device: NAME, capacity: ..., time_factor: ...}, ...]}`.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rayfed.config import csvfile
 from rayfed.config.clients import Client, Device
 from rayfed.config.reading import read, validate
 from rayfed.errors import UserError
@@ -55,35 +55,12 @@ def _check_name(place: str, name: object) -> None:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, row) for row in reader if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if not lines:
-        return
-    header = [name.strip() for name in lines[0][1]]
-    _check_header(path, header)
-    for line, row in lines[1:]:
-        if len(row) != len(header):
-            raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns")
-        cells = {name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}
+    for line, row in csvfile.rows(path, COLUMNS, NEEDED):
+        cells = {name: cell for name, cell in row.items() if cell}
         if "client" not in cells:
             raise UserError(f"{path}, line {line}: client: missing")
         numbers = {name: _number(cells[name]) for name in COLUMNS[2:] if name in cells}
         yield f"line {line}", cells.pop("client"), cells | numbers
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    for name in NEEDED:
-        if name not in header:
-            raise UserError(f"{path}, line 1: no column {name}; the columns are {', '.join(COLUMNS)}")
-    for name in header:
-        if name not in COLUMNS:
-            raise UserError(f"{path}, line 1: unknown column {name!r}; the columns are {', '.join(COLUMNS)}")
-        if header.count(name) > 1:
-            raise UserError(f"{path}, line 1: column {name} is there twice")
 
 
 def _number(cell: str) -> float | str:

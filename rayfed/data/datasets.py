@@ -6,18 +6,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rayfed.data import imagefolder, images, outside, shipped
+import numpy as np
+
+from rayfed.data import imagefolder, images, npz, outside, shipped
 from rayfed.data.images import Images, Labels, Splits, resize
 from rayfed.errors import UserError
 
 FOLDER = "imagefolder:"
+ARRAYS = "npz:"
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A labelled image data set in memory.
 
-    train_images, test_images: uint8 [N, C, H, W]; train_labels, test_labels: int64 [N], indices into `classes`.
+    train_images, test_images: uint8 [N, C, H, W]; train_labels, test_labels: int64 [N], indices into `classes`; rows:
+    int64 [N], each training image's number in a source of which the test split was held out (none: 0 to N - 1).
     """
 
     name: str
@@ -26,6 +30,16 @@ class Dataset:
     test_images: Images
     test_labels: Labels
     classes: tuple[str, ...]
+    rows: Labels | None = None
+
+    @property
+    def positions(self) -> Labels:
+        """For each number in the source the index of the training image, -1 for one that is held out: int64."""
+        if self.rows is None:
+            return np.arange(len(self.train_labels))
+        positions = np.full(len(self.train_labels) + len(self.test_labels), -1)
+        positions[self.rows] = np.arange(len(self.rows))
+        return positions
 
     @cached_property
     def sha256(self) -> str:
@@ -78,14 +92,17 @@ def load(name: str, root: str | None = None, size: int | None = None) -> Dataset
     """Load a data set, its images resized to `size` x `size` pixels (none: as they are).
 
     `root` is where the whole data sets lie or are downloaded to (none: where the system keeps them, else rayfed's
-    cache folder); the shipped subset and image folders do without. Raises UserError for an unknown name, for files
-    that are missing and cannot be downloaded, and for files that are not what they should be.
+    cache folder); the shipped subset, image folders and arrays do without. Raises UserError for an unknown name, for
+    files that are missing and cannot be downloaded, and for files that are not what they should be.
 
     A dotted name, `package.module:FUNCTION`, is a function of (root, size) that returns `rayfed.data.images.Splits`, or
     a tuple of the same; raises UserError for one that does not import, and for one that returns something else.
     """
+    rows = None
     if name.startswith(FOLDER):
-        splits = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), images.needed(size, name))
+        splits, rows = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), images.needed(size, name))
+    elif name.startswith(ARRAYS):
+        splits, rows = npz.read(Path(name.removeprefix(ARRAYS)).expanduser())
     elif name in SOURCES:
         splits = SOURCES[name].read(root, size)
     elif ":" in name:
@@ -97,12 +114,13 @@ def load(name: str, root: str | None = None, size: int | None = None) -> Dataset
         splits = splits._replace(
             train_images=resize(splits.train_images, size), test_images=resize(splits.test_images, size)
         )
-    return Dataset(name, *splits)
+    return Dataset(name, *splits, rows)
 
 
 def describe() -> list[tuple[str, str]]:
     """The name and a one-line description (training / test images, size, classes) of every data set."""
     known = [(name, source.description) for name, source in SOURCES.items()]
     folder = "your images: PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* (a tenth held out)"
+    arrays = "your arrays: a file of images and labels, test_images and test_labels (or a tenth held out)"
     function = "your own: a function of (root, size) that returns images, labels and classes"
-    return [*known, (f"{FOLDER}PATH", folder), ("package.module:FUNCTION", function)]
+    return [*known, (f"{FOLDER}PATH", folder), (f"{ARRAYS}FILE", arrays), ("package.module:FUNCTION", function)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rayfed.data.holdout import held_out
 from rayfed.data.images import Images, Labels, Splits, stack
 from rayfed.errors import UserError
 
@@ -12,24 +13,25 @@ Files = dict[str, list[Path]]
 """The files of each class, classes and files in alphabetical order."""
 
 
-def read(path: Path, size: int) -> Splits:
+def read(path: Path, size: int) -> tuple[Splits, Labels | None]:
     """Read PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* with a tenth of each class held out.
 
     The images become [N, C, size, size] (see `images.stack`), with C = 1 if all of them are 8-bit grayscale, else
-    C = 3. Which images are held out is the same at every call. Raises UserError naming the file or folder for a
-    missing or empty folder, a hidden file, and anything that is not an image of 8 bits a channel.
+    C = 3. Which images are held out is the same at every call; if any are, the training images' places in the list of
+    all files (int64 [N]) come with them. Raises UserError naming the file or folder for a missing or empty folder, a
+    hidden file, and anything that is not an image of 8 bits a channel.
     """
     if not path.is_dir():
         raise UserError(f"data.name = imagefolder:{path}: no such folder")
     if (path / "train").is_dir() and (path / "test").is_dir():
-        train, test = _list(path / "train"), _list(path / "test")
+        train, test, rows = _list(path / "train"), _list(path / "test"), None
     else:
-        train, test = _hold_out(_list(path))
+        train, test, rows = _hold_out(_list(path))
     if odd := sorted(train.keys() ^ test.keys()):
         raise UserError(f"{path}: train and test must hold the same classes; only one of them has {', '.join(odd)}")
     modes = {_open(file, decode=False).mode for split in (train, test) for files in split.values() for file in files}
     mode = "L" if modes == {"L"} else "RGB"
-    return Splits(*_decode(train, mode, size), *_decode(test, mode, size), classes=tuple(train))
+    return Splits(*_decode(train, mode, size), *_decode(test, mode, size), classes=tuple(train)), rows
 
 
 def _list(folder: Path) -> Files:
@@ -51,18 +53,16 @@ def _visible(folder: Path) -> list[Path]:
     return entries
 
 
-def _hold_out(files: Files) -> tuple[Files, Files]:
-    """Split off a tenth of each class, at least one image, by a fixed seed."""
-    rng = np.random.default_rng(0)
-    train: Files = {}
-    test: Files = {}
-    for name, members in files.items():
-        if len(members) == 1:
-            raise UserError(f"{members[0].parent}: one image; a class needs two, as one is held out for the test")
-        held_out = set(rng.choice(len(members), size=max(1, len(members) // 10), replace=False).tolist())
-        train[name] = [file for i, file in enumerate(members) if i not in held_out]
-        test[name] = [file for i, file in enumerate(members) if i in held_out]
-    return train, test
+def _hold_out(files: Files) -> tuple[Files, Files, Labels]:
+    """Split off a tenth of each class; with the places of the training files in the list of all."""
+    train: Files = {name: [] for name in files}
+    test: Files = {name: [] for name in files}
+    labels = np.repeat(np.arange(len(files)), [len(members) for members in files.values()])
+    held = held_out(labels, [str(members[0].parent) for members in files.values()])
+    named = ((name, file) for name, members in files.items() for file in members)
+    for (name, file), out in zip(named, held, strict=True):
+        (test if out else train)[name].append(file)
+    return train, test, np.flatnonzero(~held)
 
 
 def _decode(files: Files, mode: str, size: int) -> tuple[Images, Labels]:

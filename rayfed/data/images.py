@@ -25,7 +25,7 @@ class Splits(NamedTuple):
 
 
 def resize(images: Images, size: int) -> Images:
-    """Resize uint8 [N, C, H, W] to [N, C, size, size], bilinear and antialiased (bit for bit as Pillow does)."""
+    """Resize uint8 [N, C, H, W] to [N, C, size, size], bilinear and antialiased, as Pillow does, to a level of 255."""
     if images.shape[2:] == (size, size):
         return images
     resized = torch.nn.functional.interpolate(

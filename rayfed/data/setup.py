@@ -1,5 +1,6 @@
 """From a run's configuration to data on devices, with the checks that only the data can make."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from rayfed import seeding
 from rayfed.config import RunConfig
-from rayfed.data import partition
+from rayfed.data import partition, partition_file
 from rayfed.data.datasets import Dataset, load
 from rayfed.data.partition import Indices, union
 from rayfed.data.population import EvaluationData, Population
@@ -20,12 +21,22 @@ class Federation:
     """A data set spread over K devices.
 
     parts: for each device the sorted indices (int64 [n_k]) of its training images; counts: int64 [K, classes], its
-    samples of each class.
+    samples of each class; left_out: rows of a partition file that name samples that are held out for the test.
     """
 
     dataset: Dataset
     parts: list[Indices]
     counts: Indices
+    left_out: int = 0
+
+    @cached_property
+    def partition_sha256(self) -> str:
+        """Hex digest over the number of each device's training images, and their indices."""
+        digest = hashlib.sha256()
+        for part in self.parts:
+            digest.update(repr(len(part)).encode())
+            digest.update(part.tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def population(self) -> Population:
@@ -51,14 +62,18 @@ class Federation:
 def prepare(config: RunConfig, size: int) -> Federation:
     """Load the data at `size` x `size` pixels and spread it over the devices.
 
-    The partition depends on `config.seed` alone. Raises UserError when the data cannot serve the configuration: too few
-    classes, images, or images on a device for a batch.
+    The partition depends on `config.seed` alone, or on its file. Raises UserError when the data cannot serve the
+    configuration: too few classes, images, or images on a device for a batch; and for a file that is wrong.
     """
-    dataset = load(config.data.name, config.data.root, size)
+    dataset, left_out = load(config.data.name, config.data.root, size), 0
     _check_partition(config, dataset)
-    parts = _partition(config, dataset.train_labels)
+    if path := config.data.partition_file:
+        parts, left_out = partition_file.read(path, dataset.positions, config.devices.count)
+    else:
+        parts = _partition(config, dataset.train_labels)
     _check_batch(config, parts)
-    return Federation(dataset, parts, partition.class_counts(dataset.train_labels, parts, len(dataset.classes)))
+    counts = partition.class_counts(dataset.train_labels, parts, len(dataset.classes))
+    return Federation(dataset, parts, counts, left_out)
 
 
 def small_devices(federation: Federation, batch: int) -> int:
@@ -76,7 +91,7 @@ def _partition(config: RunConfig, labels: Indices) -> list[Indices]:
             return partition.fegan_engine(labels, devices, data.max_class, data.max_samples, rng)
         case "classes":
             return partition.n_classes(labels, devices, data.classes_per_device, rng)
-        case "dirichlet":
+        case _:  # dirichlet; a file is no draw
             return partition.dirichlet(labels, devices, data.alpha, rng)
 
 
@@ -85,7 +100,7 @@ def _check_partition(config: RunConfig, dataset: Dataset) -> None:
     has_classes = f"{dataset.name} has {classes} classes"
     if data.partition == "fegan":
         _at_most("data.max_class", data.max_class, classes, has_classes)
-    else:
+    elif not data.partition_file:  # on whose devices the same samples may lie
         _at_most("devices.count", config.devices.count, images, f"{dataset.name} has {images} training images")
     if data.partition == "classes":
         _at_most("data.classes_per_device", data.classes_per_device, classes, has_classes)
@@ -96,8 +111,9 @@ def _check_batch(config: RunConfig, parts: list[Indices]) -> None:
     if config.method.pools_data:
         limit = len(union(parts))
         holds = f"the devices hold {limit} distinct images together"
-    elif config.data.partition == "fegan":
-        # The engine gives the first devices less than a batch by construction; they train on all they have.
+    elif config.data.partition == "fegan" or config.data.partition_file:
+        # The engine gives the first devices less than a batch by construction, and a file gives what there is; they
+        # train on all they have.
         limit, device = max(sizes), int(np.argmax(sizes))
         holds = f"device {device}, the largest, holds {limit} images"
     else:

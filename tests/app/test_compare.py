@@ -110,6 +110,12 @@ def test_by_default_throughput_is_measured_at_half_to_four_times_the_devices(cou
     assert [config.devices.count for config in comparison.at_counts("MD-GAN").values()] == expected
 
 
+def test_a_partition_file_fits_one_number_of_devices():
+    base = SMALL["base"] | {"devices": {"count": 7}, "data": {"partition": "file:clinics.csv"}}
+    comparison = Comparison(**SMALL | {"base": base, "devices": None})
+    assert [config.devices.count for config in comparison.at_counts("MD-GAN").values()] == [7]
+
+
 @dataclass(frozen=True)
 class Made:
     """A folder in which a small comparison has finished."""

@@ -131,14 +131,14 @@ def test_load_resizes_both_splits():
 def test_describe_names_every_data_set():
     assert [name for name, _ in datasets.describe()] == [
         "fashion-mnist-6k", "fashion-mnist", "mnist", "cifar10", "celeba", "imagefolder:PATH",
-        "package.module:FUNCTION",
+        "npz:FILE", "package.module:FUNCTION",
     ]  # fmt: skip
 
 
 def test_unknown_name():
     assert message("fashion") == (
         "data.name = 'fashion': unknown data set; use one of fashion-mnist-6k, fashion-mnist, mnist, cifar10, celeba, "
-        "imagefolder:PATH, package.module:FUNCTION"
+        "imagefolder:PATH, npz:FILE, package.module:FUNCTION"
     )
 
 

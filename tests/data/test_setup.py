@@ -133,3 +133,39 @@ def test_shards_and_evaluation_data_are_the_federations_own():
     assert (data.train_images.shape, data.test_images.shape[1:]) == ((6000, 1, 28, 28), (1, 28, 28))
     assert len(data.test_images) == len(data.test_labels)
     assert (data.classes, data.key) == (10, federation.dataset.key)
+
+
+def by_file(folder, text, **options):
+    """A federation of the built-in data by a file of rows `sample,device`."""
+    path = folder / "devices.csv"
+    path.write_text("sample,device\n" + text)
+    return prepare(partition=f"file:{path}", **options)
+
+
+def test_a_partition_file_says_who_holds_what_whatever_the_seed(tmp_path):
+    """Device 0 holds a single image, less than a batch; sample 8 lies on both."""
+    text = "5,0\n" + "".join(f"{sample},1\n" for sample in range(29, 9, -1)) + "8,1\n8,2\n"
+    federations = [by_file(tmp_path, text, devices=3, batch=20, seed=seed) for seed in (0, 1)]
+    for federation in federations:
+        assert [part.tolist() for part in federation.parts] == [[5], [8, *range(10, 30)], [8]]
+        assert federation.left_out == 0
+    assert setup.small_devices(federations[0], 20) == 2
+    labels = federations[0].dataset.train_labels
+    assert federations[0].counts[1].tolist() == [sum(labels[[8, *range(10, 30)]] == label) for label in range(10)]
+    with pytest.raises(UserError) as caught:
+        by_file(tmp_path, text, devices=3, batch=22)
+    assert str(caught.value) == "method.batch = 22: device 1, the largest, holds 21 images; use at most 21"
+
+
+def test_devices_that_share_samples_may_outnumber_them(tmp_path):
+    """6,001 devices hold sample 7 each; no other partition takes more devices than there are images."""
+    federation = by_file(tmp_path, "".join(f"7,{device}\n" for device in range(6001)), devices=6001, batch=1)
+    assert [part.tolist() for part in federation.parts] == [[7]] * 6001
+    assert federation.population.union.sum() == 1
+
+
+def test_the_digest_of_a_partition_tells_partitions_apart(tmp_path):
+    texts = ("1,0\n2,1\n", "2,1\n1,0\n", "1,1\n2,0\n", "1,0\n1,1\n2,1\n", "1,0\n2,0\n2,1\n")
+    digests = [by_file(tmp_path, text, devices=2, batch=1).partition_sha256 for text in texts]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4

@@ -55,7 +55,7 @@ def _import(module: str) -> Any:
 
 def method(name: object) -> Any:
     """The MethodSpec of a name or dotted name; raises UserError for one that there is not."""
-    known, points = _shipped(), _points()
+    known, points = shipped(), _points()
     if isinstance(name, str):
         if ":" in name:
             return _spec(name, name)
@@ -77,13 +77,13 @@ def _spec(name: str, dotted: str) -> Any:
 
 def methods() -> dict[str, Any]:
     """Every method by name: rayfed's own, then those of entry points."""
-    return {name: method(name) for name in (*_shipped(), *_points())}
+    return {name: method(name) for name in (*shipped(), *_points())}
 
 
 def described() -> dict[str, str]:
     """A line about each method by name; of an entry point that does not import, why."""
     lines = {}
-    for name in (*_shipped(), *_points()):
+    for name in (*shipped(), *_points()):
         try:
             lines[name] = method(name).about
         except UserError as error:
@@ -94,11 +94,12 @@ def described() -> dict[str, str]:
 @cache
 def _points() -> dict[str, EntryPoint]:
     """Entry points by name; a name of rayfed's own methods stays rayfed's."""
-    return {point.name: point for point in entry_points(group=GROUP) if point.name not in _shipped()}
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in shipped()}
 
 
 @cache
-def _shipped() -> dict[str, Any]:
+def shipped() -> dict[str, Any]:
+    """The methods that come with rayfed, by name."""
     return {spec.name: spec for spec in _specs()}
 
 

@@ -95,7 +95,7 @@ LONG = "x" * 5_000
         ("method.batch", "must be a valid integer"),
         ("method.sampling", "must be 'random', 'balanced', "),
         ("method.name", "must be one of asyn-dgan, "),
-        ("method.zebra", "fegan has no zebra; known keys: "),
+        ("method.zebra", "unknown key; known keys: "),
         ("method", "must be a section of `key: value` lines"),
         ("model.name", "must be one of lsgan, "),
         ("wire", "must be 'float32', 'float16' or 'int8'"),

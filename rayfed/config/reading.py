@@ -64,7 +64,11 @@ def _leave_out(method: dict[str, Any], chosen: set[str], path: str, notice: Call
     """Drop the keys that the method does not know, but for those that were chosen on the command line."""
     with suppress(UserError):  # an unknown method is told of when the tree is validated
         settings = plugins.method(method.get("name")).settings
-        unknown = [key for key in method if key not in settings.model_fields and f"method.{key}" not in chosen]
+        unknown = [
+            key
+            for key in method
+            if key not in (*settings.model_fields, *settings.files) and f"method.{key}" not in chosen
+        ]
         for key in unknown:
             del method[key]
         if unknown:
@@ -200,11 +204,7 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any], tree: Mapping[str
     if kind == "unknown_method":
         return key, error["msg"]
     if kind == "extra_forbidden":
-        known = sorted(section.model_fields)
-        if close := difflib.get_close_matches(names[-1], known, n=1):
-            return key, f"{key} = {shown(value)}: unknown key; did you mean {'.'.join([*names[:-1], close[0]])}?"
-        what = f"{tree['method']['name']} has no {names[-1]}" if names[0] == "method" else "unknown key"
-        return key, f"{key} = {shown(value)}: {what}; known keys: {', '.join(known)}"
+        return key, f"{key} = {shown(value)}: {_unknown(names, section, tree)}"
     if kind == "missing":
         return key, f"{key}: missing"
     if kind.startswith("union_tag"):
@@ -217,3 +217,14 @@ def _explain(model: type[BaseModel], error: Mapping[str, Any], tree: Mapping[str
     if kind.startswith(("model_", "dict_")):
         message = "must be a section of `key: value` lines"
     return key, f"{key} = {shown(value)}: {message}"
+
+
+def _unknown(names: list[str], section: Any, tree: Any) -> str:
+    """Why a section has no such key: another method has it, or it is misspelt."""
+    known = sorted(section.model_fields)
+    others = plugins.shipped().values() if names[0] == "method" else ()
+    if any(names[-1] in other.settings.model_fields for other in others):
+        return f"{tree['method']['name']} has no {names[-1]}; known keys: {', '.join(known)}"
+    if close := difflib.get_close_matches(names[-1], known, n=1):
+        return f"unknown key; did you mean {'.'.join([*names[:-1], close[0]])}?"
+    return f"unknown key; known keys: {', '.join(known)}"

@@ -1,8 +1,10 @@
 """A run's life through the command line: shown, listed, its best round drawn and exported, begun from, removed."""
 
 import json
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, cache: None) -> Made:
     """With so high a learning rate the figures go up and down: the best round is not the last."""
     folder = tmp_path_factory.mktemp("life")
     model = TINY["model"] | {"lr": 0.05}
-    outcome = begin(folder, rounds=6, model=model, seed=2)
+    outcome = begin(folder, rounds=6, model=model, method=STEPS | {"iterations": 4}, seed=0)
     made = Made(folder, outcome.json["run"], outcome)
     assert made.best < 5, "the test needs a best round whose state is not kept for restoring"
     return made
@@ -70,11 +72,14 @@ def test_the_version_and_the_shells_completion_are_there(tmp_path):
     assert "--show-completion" in shown
 
 
-def test_a_shell_completes_the_ids_of_runs(made, monkeypatch):
-    monkeypatch.setenv("_RAYFED_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", f"rayfed show {made.run[:6]}")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    assert made.run in rayfed(made.folder).out.split()
+def test_a_shell_completes_the_ids_of_runs(made):
+    """As bash asks for it: the words so far, and the one that the cursor is in."""
+    words = {"COMP_WORDS": f"rayfed show {made.run[:6]}", "COMP_CWORD": "2", "_RAYFED_COMPLETE": "complete_bash"}
+    program = Path(sys.executable).with_name("rayfed")
+    found = subprocess.run(
+        [program], cwd=made.folder, env=os.environ | words, capture_output=True, text=True, timeout=60
+    )
+    assert found.stdout.split() == [made.run]
 
 
 def test_show_tells_a_runs_configuration_history_and_files(made):
@@ -90,7 +95,7 @@ def test_show_tells_a_runs_configuration_history_and_files(made):
     assert set(found["kept"]) == {made.best, 5, 6}
     assert {Path(path).name for path in found["artifacts"]} >= {"run.png", "partition.png", "devices.csv"}
     text = rayfed(made.folder, "show", made.run).out
-    for line in (rf"run +{made.run} \(finished, 6 rounds\)", rf"best round +{made.best}", r"  lr: 0.05", "seed: 2"):
+    for line in (rf"run +{made.run} \(finished, 6 rounds\)", rf"best round +{made.best}", r"  lr: 0.05", "rounds: 6"):
         assert re.search(rf"^{line}$", text, re.MULTILINE), text
     table = [line.split() for line in text.splitlines() if line.lstrip()[:1].isdigit()]
     assert [int(cells[0]) for cells in table] == [1, 2, 3, 4, 5, 6]
@@ -197,21 +202,21 @@ def test_networks_that_do_not_fit_are_refused(made, arguments, message):
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory, cache: None) -> Iterator[tuple[Path, dict[str, Any]]]:
+def compared(tmp_path_factory: pytest.TempPathFactory, cache: None) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("compared")
     own = {name: value for name, value in TINY.items() if name not in ("method", "rounds")}
-    runs = {"half": {"method": STEPS}, "all": {"method": STEPS | {"fraction": 1.0}}}
+    runs = {"all": {"method": STEPS | {"fraction": 1.0}}, "half": {"method": STEPS}}
     (folder / "both.yaml").write_text(yaml.safe_dump({"base": own | {"rounds": 1}, "runs": runs, "seeds": [0, 1]}))
     outcome = rayfed(folder, "compare", "both.yaml", "--local", "--json")
     assert outcome.code == 0, outcome.err
-    yield folder, outcome.json
+    return folder, outcome.json
 
 
 def test_a_comparison_stands_in_the_list_above_its_runs(compared):
     folder, document = compared
     single = begin(folder, rounds=1, evaluation={"every": 0}).json["run"]
     rows = rayfed(folder, "list", "--json").json
-    ids = [document["runs"][run]["ids"][seed] for run in ("half", "all") for seed in ("0", "1")]
+    ids = [document["runs"][run]["ids"][seed] for run in ("all", "half") for seed in ("0", "1")]
     assert [row["run"] for row in rows] == [document["comparison"], *ids, single]
     first = rows[0]
     assert (first["method"], first["seed"], first["rounds"], first["of"], first["state"]) == (
@@ -222,7 +227,7 @@ def test_a_comparison_stands_in_the_list_above_its_runs(compared):
         "finished",
     )
     assert [(row["comparison"], row["name"], row["seed"]) for row in rows[1:5]] == [
-        (document["comparison"], name, seed) for name in ("half", "all") for seed in (0, 1)
+        (document["comparison"], name, seed) for name in ("all", "half") for seed in (0, 1)
     ]
     for row in rows[1:5]:
         [fid] = document["runs"][row["name"]]["series"][str(row["seed"])]["fid_classifier"]

@@ -21,7 +21,7 @@ from rayfed.engine.checkpoint import Checkpoint, checkpoint_of
 from rayfed.engine.driver import Driver, Stop
 from rayfed.engine.lease import is_alive, process_facts
 from rayfed.engine.session import LocalSession, Session
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 from rayfed.events import Event, from_json
 from rayfed.methods.spec import method_of
 from rayfed.report.devices import devices_csv
@@ -97,7 +97,9 @@ def resume(
     config = _changed(config, list(overrides), record.rounds or 0)
     if record.status == "finished" and config.rounds <= (record.rounds or 0):
         more = f"; `{resume_command(run_id, config)} rounds={2 * config.rounds}` goes on with it"
-        raise UserError(f"run {run_id} is finished ({record.rounds} rounds); there is nothing to resume{more}")
+        raise UserError(
+            f"run {run_id} is finished ({counted(record.rounds or 0, 'round')}); there is nothing to resume{more}"
+        )
     if record.status == "running" and is_alive(record.facts):
         raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
     federation = prepared(config, watcher.notice)

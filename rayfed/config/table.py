@@ -11,7 +11,7 @@ from typing import Any
 
 from rayfed.config.clients import Client, Device
 from rayfed.config.reading import read, validate
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 
 NEEDED = ("client", "device", "capacity", "time_factor")
 COLUMNS = (*NEEDED, "up_mbps", "down_mbps", "ray_cpus", "ray_gpus", "ray_memory")
@@ -67,7 +67,7 @@ def _csv(path: Path) -> Iterator[Row]:
     _check_header(path, header)
     for line, row in lines[1:]:
         if len(row) != len(header):
-            raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns")
+            raise UserError(f"{path}, line {line}: {counted(len(row), 'cell')} under {counted(len(header), 'column')}")
         cells = {name: cell.strip() for name, cell in zip(header, row, strict=True) if cell.strip()}
         if "client" not in cells:
             raise UserError(f"{path}, line {line}: client: missing")

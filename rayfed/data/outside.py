@@ -6,7 +6,7 @@ import numpy as np
 
 from rayfed import plugins
 from rayfed.data.images import Images, Labels, Splits
-from rayfed.errors import UserError, shown
+from rayfed.errors import UserError, counted, shown
 
 
 def read(name: str, root: str | None, size: int | None) -> Splits:
@@ -27,7 +27,7 @@ def read(name: str, root: str | None, size: int | None) -> Splits:
 def _checked(said: str, found: Any) -> Splits:
     fields = ", ".join(Splits._fields)
     if not isinstance(found, tuple | list) or len(found) != len(Splits._fields):
-        given = f"{len(found)} values" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+        given = counted(len(found), "value") if isinstance(found, tuple | list) else f"a {type(found).__name__}"
         raise UserError(f"{said}: returns {given}; it must return ({fields})")
     train_images, train_labels, test_images, test_labels, classes = found
     if isinstance(classes, str) or not _names(classes):
@@ -75,7 +75,9 @@ def _labels(said: str, which: str, found: Any, count: int, classes: int) -> Labe
         raise UserError(f"{said}: {which} have the shape {list(labels.shape)}; {images} need [{count}]")
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
-        raise UserError(f"{said}: {which} have a {wrong[0]}; with {classes} classes they must be 0 to {classes - 1}")
+        raise UserError(
+            f"{said}: {which} have a {wrong[0]}; with {counted(classes, 'class')} they must be 0 to {classes - 1}"
+        )
     indices: Labels = labels.astype(np.int64)
     return indices
 

@@ -87,11 +87,19 @@ def resume(
 
 
 def compare(
-    comparison: "str | PathLike[str] | Comparison", *, name: str = "comparison", local: bool = False
+    comparison: "str | PathLike[str] | Comparison", *, name: str = "comparison", local: bool = False, **overrides: Any
 ) -> dict[str, Any]:
-    """Compare the runs of a comparison, or of its YAML file; see `rayfed.app.compare.compare` for what it returns."""
-    if not isinstance(comparison, Comparison):
-        comparison = configuration.load_comparison(str(comparison))
+    """Compare the runs of a comparison, or of its YAML file; see `rayfed.app.compare.compare` for what it returns.
+
+    `overrides` are `seeds=[0, 1]`, `devices=[5, 10]` (device counts at which throughput is rehearsed), and keys of what
+    the runs share, dotted ones with two underscores: `devices__count=80`. Raises UserError for whatever a comparison
+    can have wrong.
+    """
+    texts = overrides_of(overrides)
+    if isinstance(comparison, Comparison):
+        comparison = comparison.with_overrides(texts)
+    else:
+        comparison = configuration.load_comparison(str(comparison), texts)
     first = next(iter(comparison.configs().values()))
     prepare_environment(next(iter(first.values())).ray.address)
     from rayfed.app.compare import compare as run_comparison

@@ -1,4 +1,4 @@
-"""Errors that a user can cause: one line that says what, where, and what would be right."""
+"""Errors that a user can cause: one line that says what, where, and what would be right. How messages are worded."""
 
 SHOWN = 120
 """Characters of a value that a message shows."""
@@ -28,3 +28,8 @@ def shown(value: object) -> str:
 def cut(text: str, length: int = SHOWN) -> str:
     """A text; what is longer than `length` is cut."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 round`, `2 rounds`, `10 classes`."""
+    return f"{number} {noun}" + ("" if number == 1 else "es" if noun.endswith("s") else "s")

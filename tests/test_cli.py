@@ -133,6 +133,10 @@ def empty(tmp_path: Path) -> Path:
             "method.batch = 1501: device 0 holds 1500 images; use at most 1500",
         ),
         (
+            "run tiny.yaml devices.count=6000 method.batch=2 --local",
+            "method.batch = 2: device 0 holds 1 image; use at most 1",
+        ),
+        (
             "run tiny.yaml data.name=fashion --local",
             f"data.name = 'fashion': unknown data set; use one of {', '.join(DATASETS)}",
         ),

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from rayfed.config import Comparison, RunConfig, flatten
 from rayfed.config.comparison import about
 from rayfed.data.setup import prepare
 from rayfed.engine.driver import Stop
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 from rayfed.methods.spec import method_of
 from rayfed.report.comparison import Histories, Throughput, document, long_rows, mean_and_spread, summarise
 from rayfed.report.comparison_figure import comparison_figure
@@ -190,10 +190,10 @@ def _check(jobs: Sequence[Job], watcher: Watcher) -> None:
 
 
 def _throughput(comparison: Comparison, run: str) -> dict[int, float]:
-    """Images per simulated second by the number of devices."""
+    """Images per simulated second by the number of devices, without counts that nobody asked for and that cannot be."""
     rates = {}
     for count, config in comparison.at_counts(run).items():
-        with about(f"run {run}, throughput by `devices`"):
+        with about(f"run {run}, throughput by `devices`") if comparison.devices else suppress(UserError):
             rates[count] = rehearse(config, prepare(config, method_of(config).task.side(config.model)))
     return rates
 
@@ -208,7 +208,8 @@ def _fit(jobs: Sequence[Job], free: Mapping[str, float]) -> bool:
 def _line(name: str, result: Result, seconds: float) -> str:
     last = result.last()
     judged = f", {last[0]} {shown(last[1])}" if last else ""
-    return f"{name}: {result.status}, {len(result.metrics)} rounds in {seconds:.0f} s{judged} ({result.run_id})"
+    rounds = counted(len(result.metrics), "round")
+    return f"{name}: {result.status}, {rounds} in {seconds:.0f} s{judged} ({result.run_id})"
 
 
 def _conclude(runs: Runs, throughput: Throughput, ident: str, tracker: Tracker | NoTracker) -> dict[str, Any]:

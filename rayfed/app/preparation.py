@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rayfed.config import RunConfig
 from rayfed.data.setup import Federation, prepare, small_devices
 from rayfed.engine.simulation import Simulation
+from rayfed.errors import counted
 from rayfed.methods.spec import method_of
 from rayfed.models.gan import cpu_has_bf16
 
@@ -27,8 +28,8 @@ def prepared(config: RunConfig, notice: Callable[[str], None]) -> Federation:
     small = small_devices(federation, config.method.batch)
     if small and not config.method.pools_data:
         notice(
-            f"{small} of {config.devices.count} devices hold fewer than method.batch = {config.method.batch} images "
-            "and train on batches of all they have"
+            f"method.batch = {config.method.batch}: {small} of {counted(config.devices.count, 'device')} with fewer "
+            "images; such a device trains on batches of all it has"
         )
     if config.model.precision == "bf16" and not cpu_has_bf16() and not config.resources.device_host.num_gpus:
         notice("model.precision = bf16: this CPU emulates bfloat16, many times slower than float32")

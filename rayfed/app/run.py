@@ -23,9 +23,8 @@ from rayfed.engine.checkpoint import checkpoint_of
 from rayfed.engine.driver import Stop
 from rayfed.engine.lease import is_alive, process_facts
 from rayfed.engine.session import LocalSession, Session
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 from rayfed.methods.spec import method_of
-from rayfed.report.numbers import count
 from rayfed.scheduling.load import capabilities
 from rayfed.store import RunRecord, Store
 from rayfed.tracking import NoTracker, Tracker, mask
@@ -118,7 +117,7 @@ def _refuse_finished(record: RunRecord, config: RunConfig, told: bool) -> None:
     done, command, reason = record.rounds or 0, resume_command(record.id, config), record.facts.get("stop_reason")
     if record.status != "finished" or (told and config.rounds > done):
         return
-    ended = f"run {record.id} is finished ({count(done, 'round')}); there is nothing to resume"
+    ended = f"run {record.id} is finished ({counted(done, 'round')}); there is nothing to resume"
     if reason and config.rounds > done:
         raise UserError(f"{ended}: {reason}; `{command} stop=` goes on with it")
     raise UserError(f"{ended}; `{command} rounds={2 * config.rounds}` goes on with it")

@@ -86,7 +86,8 @@ def resume(
 def compare(
     file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. jobs/compare.yaml.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of what the runs share: devices.count=20 ...")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="'seeds=[0,1]'; of what the runs share: rounds=20 ..."),
     ] = None,
     local: Local = False,
     as_json: Json = False,

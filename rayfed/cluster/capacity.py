@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rayfed.config import Resources, Role, RunConfig
-from rayfed.errors import CapacityError
+from rayfed.errors import CapacityError, counted
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.pinning import pinned_hosts
 
@@ -151,7 +151,7 @@ def refuse(capacity: Capacity) -> None:
     for ask in capacity.unplaced:
         raise CapacityError(
             f"resources.{ask.role}: no room for {describe(ask)}; the cluster has {amounts_text(capacity.total)} on "
-            f"{len(capacity.nodes)} node(s) and no autoscaler; ask for less or add nodes"
+            f"{counted(len(capacity.nodes), 'node')} and no autoscaler; ask for less or add nodes"
         )
 
 

@@ -2,19 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rayfed.config.reading import apply_override, parse, read, validate
 from rayfed.config.run import RunConfig
 from rayfed.config.sections import Count, Section
-from rayfed.errors import UserError
+from rayfed.errors import UserError, cut
 
 OWN = ("devices", "method", "model", "resources", "rounds", "wire")
 """What runs may differ in. Anything else would compare unlike things: other data or links."""
+LISTS = {
+    "seeds": "must be a list of seeds, e.g. [0, 1]",
+    "devices": "must be a list of device counts, e.g. [5, 10, 20]; the runs' own is devices.count",
+}
+"""Keys of a comparison itself that overrides may set."""
 
 
 class Comparison(Section):
@@ -38,7 +42,14 @@ class Comparison(Section):
             raise ValueError("must have at least one entry")
         return value
 
-    @field_validator("seeds", "devices")
+    @field_validator(*LISTS, mode="before")
+    @classmethod
+    def _a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and not isinstance(value, list | tuple):
+            raise ValueError(LISTS[str(info.field_name)])
+        return value
+
+    @field_validator(*LISTS)
     @classmethod
     def _all_different(cls, values: list[int] | None) -> list[int] | None:
         if values and (twice := [value for value in values if values.count(value) > 1]):
@@ -77,6 +88,21 @@ class Comparison(Section):
                 found[count] = parse(_merge(tree, {"devices": {"count": count}}))
         return found
 
+    def with_overrides(self, overrides: Iterable[str]) -> "Comparison":
+        """The comparison with `seeds=[...]` and `devices=[...]` as overrides say, and others applied to the base.
+
+        Raises UserError with one line for anything wrong with them, an override that no run would heed included.
+        """
+        tree = self.model_dump()
+        for override in overrides:
+            key, _, value = override.partition("=")
+            if key == "seed":
+                raise UserError(f"{cut(override)}: a comparison has seeds; use seeds=[{cut(value.strip('[] '))}]")
+            apply_override(tree if key in LISTS else tree["base"], override)
+            if key not in LISTS and all(_has(own, key.split(".")) for own in self.runs.values()):
+                raise UserError(f"{override}: would change nothing, every run has its own {key}")
+        return validate(Comparison, tree)
+
     def _seeded(self, name: str) -> list[RunConfig]:
         tree = _merge(self.base, self.runs[name])
         with about(f"run {name}"):
@@ -93,18 +119,11 @@ def about(what: str) -> Iterator[None]:
 
 
 def load_comparison(path: str | Path, overrides: Iterable[str] = ()) -> Comparison:
-    """Read a YAML file and apply `a.b=value` overrides to what its runs share.
+    """Read a YAML file and apply overrides as `Comparison.with_overrides` does.
 
-    Raises UserError with one line for anything wrong with it, an override that no run would heed included.
+    Raises UserError with one line for anything wrong with it or with them.
     """
-    comparison = validate(Comparison, read(path))
-    base = deepcopy(comparison.base)
-    for override in overrides:
-        apply_override(base, override)
-        keys = override.partition("=")[0].split(".")
-        if all(_has(own, keys) for own in comparison.runs.values()):
-            raise UserError(f"{override}: would change nothing, every run has its own {'.'.join(keys)}")
-    return comparison.model_copy(update={"base": base})
+    return validate(Comparison, read(path)).with_overrides(overrides)
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rayfed.cluster.capacity import Capacity, amounts_text, describe
 from rayfed.config import RunConfig
 from rayfed.engine.callbacks import Callback, History
 from rayfed.engine.checkpoint import Checkpoint
+from rayfed.errors import counted
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import shown
 from rayfed.tasks.base import EvaluationResult, Metric
@@ -65,7 +66,7 @@ class Display:
     def capacity(self, capacity: Capacity, scaling: bool) -> None:
         """What was asked and what the cluster has; what an autoscaler must add."""
         self.notice(f"actors: {', '.join(map(describe, capacity.asks))}")
-        self.notice(f"cluster: {amounts_text(capacity.total)} on {len(capacity.nodes)} node(s)")
+        self.notice(f"cluster: {amounts_text(capacity.total)} on {counted(len(capacity.nodes), 'node')}")
         for ask in capacity.unplaced if scaling else ():
             self.notice(f"asked of the autoscaler: {describe(ask)}")
 

@@ -8,17 +8,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rayfed.errors import counted
 from rayfed.report.numbers import shown
 from rayfed.tasks.base import Metric
 
 MB = 1e6
 WIDTH = 100
 """Columns where there is no terminal."""
+COUNTS = 8
+"""Device counts side by side, which leave room for a run's name."""
 
 
 def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
     """A run's summary for people; `metrics` are its task's."""
-    rows = {"run": f"{summary['run']} ({summary['status']}, {_count(summary['rounds'], 'round')})"}
+    rows = {"run": f"{summary['run']} ({summary['status']}, {counted(summary['rounds'], 'round')})"}
     for index, metric in enumerate(metrics):
         if found := summary.get(metric.name):
             label = f"{metric.label} ({metric.detail})" if index and metric.detail else metric.label
@@ -35,10 +38,13 @@ def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
 
 
 def comparison_closing(found: Mapping[str, Any]) -> str:
-    """A comparison's document for people: its table, then where the rest is and what goes on how."""
+    """A comparison's document for people: its tables, then where the rest is and what goes on how."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-    with console.capture() as table:
+    with console.capture() as tables:
         console.print(comparison_table(found))
+        for table in throughput_tables(found["throughput"]):
+            console.print("\nsim. images/s by number of devices", style="bold")
+            console.print(table)
     metric = found["metric"]
     judged = f"{metric['label']} in {metric['detail']}" if metric and metric["detail"] else metric and metric["label"]
     notes = [judged or "no run was judged", "sim.: on the simulated devices"]
@@ -52,7 +58,7 @@ def comparison_closing(found: Mapping[str, Any]) -> str:
         rows[f"{name} goes on with"] = command
     if found["without_result"]:
         rows["without result"] = "; ".join(found["without_result"])
-    return f"\n{table.get()}{'; '.join(notes)}\n\n{_pairs(rows)}"
+    return f"\n{tables.get()}{'; '.join(notes)}\n\n{_pairs(rows)}"
 
 
 def comparison_table(found: Mapping[str, Any]) -> Table:
@@ -74,6 +80,23 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
                 cells[figure] += f" ± {shown(figures[figure]['spread'])}"
         table.add_row(name, *cells.values())
     return table
+
+
+def throughput_tables(throughput: Mapping[str, Mapping[Any, float]]) -> list[Table]:
+    """One line per run: images per simulated second by the number of devices, `-` where a run cannot have so many."""
+    rates = {run: {int(count): rate for count, rate in found.items()} for run, found in throughput.items()}
+    counts = sorted({count for found in rates.values() for count in found})
+    tables = []
+    for first in range(0, len(counts), COUNTS):
+        side_by_side = counts[first : first + COUNTS]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("run")
+        for count in side_by_side:
+            table.add_column(f"{count:,}", justify="right", no_wrap=True)
+        for run, found in rates.items():
+            table.add_row(run, *(shown(found.get(count)) for count in side_by_side))
+        tables.append(table)
+    return tables
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -98,7 +121,3 @@ def _pairs(rows: Mapping[str, str]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

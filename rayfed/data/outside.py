@@ -7,7 +7,7 @@ import numpy as np
 from rayfed import plugins
 from rayfed.data import checks
 from rayfed.data.images import Images, Labels, Splits
-from rayfed.errors import UserError, shown
+from rayfed.errors import UserError, counted, shown
 
 
 def read(name: str, root: str | None, size: int | None) -> Splits:
@@ -28,7 +28,7 @@ def read(name: str, root: str | None, size: int | None) -> Splits:
 def _checked(said: str, found: Any) -> Splits:
     fields = ", ".join(Splits._fields)
     if not isinstance(found, tuple | list) or len(found) != len(Splits._fields):
-        given = f"{len(found)} values" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+        given = counted(len(found), "value") if isinstance(found, tuple | list) else f"a {type(found).__name__}"
         raise UserError(f"{said}: returns {given}; it must return ({fields})")
     train_images, train_labels, test_images, test_labels, classes = found
     names = checks.names(said, classes)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 
 Indices = npt.NDArray[np.int64]
 
@@ -58,7 +58,7 @@ def n_classes(labels: Indices, devices: int, per_device: int, rng: np.random.Gen
         if len(holders) > len(members):
             raise UserError(
                 f"devices.count = {devices} with data.classes_per_device = {per_device}: {len(holders)} devices would "
-                f"share a class of {len(members)} images; use fewer devices or fewer classes per device"
+                f"share a class of {counted(len(members), 'image')}; use fewer devices or fewer classes per device"
             )
         if holders:
             for device, share in zip(holders, np.array_split(rng.permutation(members), len(holders)), strict=True):

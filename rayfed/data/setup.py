@@ -13,7 +13,7 @@ from rayfed.data.datasets import Dataset, load
 from rayfed.data.partition import Indices, union
 from rayfed.data.population import EvaluationData, Population
 from rayfed.data.shard import Shards
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +97,13 @@ def _partition(config: RunConfig, labels: Indices) -> list[Indices]:
 
 def _check_partition(config: RunConfig, dataset: Dataset) -> None:
     data, classes, images = config.data, len(dataset.classes), len(dataset.train_labels)
-    has_classes = f"{dataset.name} has {classes} classes"
+    has_classes = f"{dataset.name} has {counted(classes, 'class')}"
     if data.partition == "fegan":
         _at_most("data.max_class", data.max_class, classes, has_classes)
     elif not data.partition_file:  # on whose devices the same samples may lie
-        _at_most("devices.count", config.devices.count, images, f"{dataset.name} has {images} training images")
+        _at_most(
+            "devices.count", config.devices.count, images, f"{dataset.name} has {counted(images, 'training image')}"
+        )
     if data.partition == "classes":
         _at_most("data.classes_per_device", data.classes_per_device, classes, has_classes)
 
@@ -110,15 +112,15 @@ def _check_batch(config: RunConfig, parts: list[Indices]) -> None:
     sizes = [len(part) for part in parts]
     if config.method.pools_data:
         limit = len(union(parts))
-        holds = f"the devices hold {limit} distinct images together"
+        holds = f"the devices hold {counted(limit, 'distinct image')} together"
     elif config.data.partition == "fegan" or config.data.partition_file:
         # The engine gives the first devices less than a batch by construction, and a file gives what there is; they
         # train on all they have.
         limit, device = max(sizes), int(np.argmax(sizes))
-        holds = f"device {device}, the largest, holds {limit} images"
+        holds = f"device {device}, the largest, holds {counted(limit, 'image')}"
     else:
         limit, device = min(sizes), int(np.argmin(sizes))
-        holds = f"device {device} holds {limit} images"
+        holds = f"device {device} holds {counted(limit, 'image')}"
     _at_most("method.batch", config.method.batch, limit, holds)
 
 

@@ -16,7 +16,7 @@ from platformdirs import user_cache_dir
 from torchvision.datasets import CIFAR10, MNIST, CelebA, FashionMNIST
 
 from rayfed.data.images import Images, Labels, Splits, needed, stack
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 
 T = TypeVar("T")
 
@@ -114,8 +114,9 @@ def _read_mnist(folder: Path, classes: tuple[str, ...]) -> Splits:
         images, labels = read_idx(images_file, 3), read_idx(labels_file, 1).astype(np.int64)
         if len(images) != len(labels) or labels.max(initial=0) >= len(classes):
             raise UserError(
-                f"{folder}: {images_file.name} has {len(images)} images, {labels_file.name} {len(labels)} labels up to "
-                f"{labels.max(initial=0)}; it must be one label, 0 to {len(classes) - 1}, for each image"
+                f"{folder}: {images_file.name} has {counted(len(images), 'image')}, {labels_file.name} "
+                f"{counted(len(labels), 'label')} up to {labels.max(initial=0)}; it must be one label, "
+                f"0 to {len(classes) - 1}, for each image"
             )
         return images[:, None], labels
 

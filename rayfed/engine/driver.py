@@ -12,6 +12,7 @@ from rayfed.config import RunConfig
 from rayfed.engine.callbacks import Callback, History, save_pictures
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.session import Session
+from rayfed.errors import counted
 from rayfed.fleet.protocol import Arrays
 from rayfed.methods.spec import method_of
 from rayfed.report.events import sentence
@@ -117,7 +118,7 @@ class Driver:
 
     def _finish(self) -> None:
         if self.session.waiting > 1 or (self.stop.requested and self.session.waiting):
-            self.notice(f"waiting for {self.session.waiting} evaluation(s); Ctrl-C leaves them out")
+            self.notice(f"waiting for {counted(self.session.waiting, 'evaluation')}; Ctrl-C leaves them out")
         self._hear(wait=True)
 
     @property
@@ -129,7 +130,7 @@ class Driver:
         for event in checkpoint.events[:TOLD]:
             self.notice(f"round {checkpoint.round}: {sentence(event)}")
         if (more := len(checkpoint.events) - TOLD) > 0:
-            self.notice(f"round {checkpoint.round}: {more} more such events; all will be in events.csv")
+            self.notice(f"round {checkpoint.round}: {counted(more, 'more such event')}; all will be in events.csv")
 
     def _evaluate_if_due(self, checkpoint: Checkpoint) -> None:
         if self.config.is_evaluated(checkpoint.round):

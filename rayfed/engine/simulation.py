@@ -5,7 +5,7 @@ from typing import TypedDict
 import numpy as np
 
 from rayfed.config import RunConfig
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Fleet
 from rayfed.ids import DeviceId
@@ -70,8 +70,8 @@ class Simulation:
         if not self.met and len(self.tried) == self.devices:
             needed = min(arrivals.values())
             raise UserError(
-                f"twin.deadline_s = {limit:g}: none of {self.devices} devices can meet it; the fastest of the "
-                f"last {len(arrivals)} needs {needed:.3g} simulated seconds"
+                f"twin.deadline_s = {limit:g}: none of {counted(self.devices, 'device')} can meet it; the fastest of "
+                f"the last {len(arrivals)} needs {needed:.3g} simulated seconds"
             )
         return late
 

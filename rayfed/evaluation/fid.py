@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from rayfed.errors import counted
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -24,7 +26,7 @@ def statistics(features: NDArray[np.floating]) -> Statistics:
     Raises ValueError when N < 2: one sample has no covariance.
     """
     if len(features) < 2:
-        raise ValueError(f"{len(features)} samples have no covariance; at least 2 are needed")
+        raise ValueError(f"no covariance of {counted(len(features), 'sample')}; at least 2 are needed")
     features = np.asarray(features, np.float64)
     return Statistics(features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False)), len(features))
 

@@ -13,11 +13,6 @@ def shown(value: float | None) -> str:
     return f"{value:,.{digits}f}"
 
 
-def count(number: int, noun: str) -> str:
-    """A number of things, e.g. 1 round or 40 rounds."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def throughput(rounds: Sequence[Mapping[str, float]]) -> float:
     """Images per second of wall clock over rounds, but for the first where there are more: it warms up."""
     counted = rounds[1:] or rounds

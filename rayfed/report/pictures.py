@@ -8,9 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
+from rayfed.errors import counted
 from rayfed.evaluation.grid import grid
 from rayfed.tasks.base import Metric
 
@@ -20,6 +21,8 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 """(round, metrics) in order of rounds."""
 Series = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """label -> (rounds, values)"""
+PLAIN = "{x:,.10g}"
+"""How a tick is labelled: in full, with thousands separators."""
 
 warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)  # a name in another script shows as boxes
 
@@ -48,7 +51,7 @@ def partition_heatmap(counts: np.ndarray, class_names: Sequence[str], path: str 
     axes.set_xticks(range(classes), class_names, rotation=40, ha="right", rotation_mode="anchor")
     axes.yaxis.set_major_locator(MaxNLocator(20, integer=True))
     axes.set_ylabel("device")
-    axes.set_title(f"{counts.sum():,} images on {devices} devices")
+    axes.set_title(f"{counts.sum():,} images on {counted(devices, 'device')}")
     _separate(axes, devices, classes, numbered)
     if numbered:
         _write_numbers(axes, counts)
@@ -90,6 +93,7 @@ def run_figure(history: History, metrics: Sequence[Metric], path: str | Path, ti
     traffic = _series(history, {"bytes_up": "devices to server", "bytes_down": "server to devices"})
     total = {label: (rounds, np.cumsum(values) / 1e6) for label, (rounds, values) in traffic.items()}
     _panel(panels[1, 1], "Traffic since the start", "MB", total)
+    panels[1, 1].yaxis.set_major_formatter(StrMethodFormatter(PLAIN))
     figure.savefig(path, dpi=120)
     return Path(path)
 
@@ -127,7 +131,7 @@ def _panel(axes: Axes, title: str, unit: str, series: Series, marker: str = "") 
     if not series:
         say_not_measured(axes)
     elif any(series):
-        axes.legend(frameon=False)
+        axes.legend(edgecolor="none")
 
 
 def _bands(axes: Axes, title: str, unit: str, curves: Mapping[str, np.ndarray]) -> None:
@@ -161,4 +165,5 @@ def frame(axes: Axes, title: str, unit: str, x: str = "round") -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     if x == "round":
         axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_formatter(StrMethodFormatter(PLAIN))
     return axes

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 
-from rayfed.config import Comparison
+from rayfed import compare
+from rayfed.config import Comparison, load_comparison
+from rayfed.errors import UserError
 from rayfed.store import Store
 from tests.test_cli import Outcome, rayfed
 
@@ -88,10 +91,90 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, change, message):
         ("rounds=0", "run FeGAN (C=0.5): rounds = 0: must be greater than or equal to 1"),
         ("rounds", "'rounds': an override is key=value, e.g. devices.count=80"),
         ("method.name=fegan", "method.name=fegan: would change nothing, every run has its own method.name"),
+        ("seed=1", "seed=1: a comparison has seeds; use seeds=[1]"),
+        ("seed=[1, 2]", "seed=[1, 2]: a comparison has seeds; use seeds=[1, 2]"),
+        ("seeds=3", "seeds = 3: must be a list of seeds, e.g. [0, 1]"),
+        ("seeds=0,1", "seeds = '0,1': must be a list of seeds, e.g. [0, 1]"),
+        ("seeds=[]", "seeds = []: must have at least one entry"),
+        ("seeds=[1,1]", "seeds = [1, 1]: 1 is there twice"),
+        ("seeds=[x]", "seeds.0 = 'x': must be a valid integer"),
+        (
+            "devices=20",
+            "devices = 20: must be a list of device counts, e.g. [5, 10, 20]; the runs' own is devices.count",
+        ),
+        ("devices=[0]", "devices.0 = 0: must be greater than or equal to 1"),
     ],
 )
-def test_overrides_are_for_what_the_runs_share(tmp_path, override, message):
+def test_overrides_that_cannot_be_are_one_line(tmp_path, override, message):
     assert refused(tmp_path, SMALL, override) == message
+
+
+def test_seeds_that_are_no_list_are_refused_in_the_file_too(tmp_path):
+    assert refused(tmp_path, SMALL | {"seeds": 3}) == "seeds = 3: must be a list of seeds, e.g. [0, 1]"
+
+
+def test_overrides_set_the_seeds_the_device_counts_and_what_the_runs_share(tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(SMALL))
+    found = load_comparison(tmp_path / "c.yaml", ["seeds=[5]", "devices=[4,8]", "devices.count=6", "method.batch=3"])
+    assert list(found.configs()["MD-GAN"]) == [5]
+    assert list(found.at_counts("MD-GAN")) == [4, 8]
+    [config] = found.configs()["MD-GAN"].values()
+    assert (config.seed, config.devices.count, config.method.batch) == (5, 6, 3)
+    back = found.with_overrides(["seeds=null", "devices=null"])
+    assert list(back.configs()["MD-GAN"]) == [0]  # a run's own default
+    assert list(back.at_counts("MD-GAN")) == [3, 6, 12, 24]
+
+
+@pytest.mark.parametrize("as_object", [True, False])
+def test_overrides_are_keywords_in_python(tmp_path, cache, as_object):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(SMALL))
+    comparison = load_comparison(tmp_path / "c.yaml") if as_object else tmp_path / "c.yaml"
+    with pytest.raises(UserError, match=r"^seed=1: a comparison has seeds; use seeds=\[1\]$"):
+        compare(comparison, local=True, seed=1)
+    quick = {"rounds": 1, "evaluation__every": 0, "tracking__enabled": False, "runs_dir": str(tmp_path / "runs")}
+    found = compare(comparison, local=True, seeds=[5], devices=[2], **quick)
+    assert {name: list(run["ids"]) for name, run in found["runs"].items()} == {"FeGAN (C=0.5)": ["5"], "MD-GAN": ["5"]}
+    assert [run["summary"]["rounds"]["mean"] for run in found["runs"].values()] == [1, 1]
+    assert [list(rates) for rates in found["throughput"].values()] == [[2], [2]]
+
+
+def test_counts_that_nobody_asked_for_and_that_cannot_be_are_a_dash(tmp_path, cache):
+    """Of 6,000 images each of 16 devices would hold 375, fewer than a batch of 376."""
+    tree = {"base": SMALL["base"] | {"rounds": 1, "evaluation": {"every": 0}, "tracking": {"enabled": False}}}
+    tree["runs"] = {"small": FEGAN, "large": {"method": FEGAN["method"] | {"batch": 376}}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    outcome = rayfed(tmp_path, "compare", "c.yaml", "--local")
+    assert outcome.code == 0, outcome.err
+    _, table, _ = outcome.out.strip("\n").split("\n\n")
+    title, header, *rows = [line.split() for line in table.splitlines()[:-1]]
+    assert " ".join(title) == "sim. images/s by number of devices"
+    assert header == ["run", "2", "4", "8", "16"]
+    assert [(row[0], row[4] == "-", "-" in row[:4]) for row in rows] == [
+        ("large", True, False),
+        ("small", False, False),
+    ]
+    assert "small: finished, 1 round in " in outcome.err
+
+
+def test_the_file_of_the_page_is_complete(tmp_path, cache):
+    """docs/compare.md's, with settings that make it quick."""
+    [text] = re.findall(
+        r"```yaml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "compare.md").read_text(), re.DOTALL
+    )
+    assert len(text.splitlines()) < 12
+    (tmp_path / "mine.yaml").write_text(text)
+    quick = ["rounds=1", "devices.count=4", "method.batch=4", "method.iterations=1", "model.width=4"]
+    judged = ["evaluation.every=1", "evaluation.samples=64", "evaluation.extractor=classifier"]
+    outcome = rayfed(tmp_path, "compare", "mine.yaml", "--local", "--json", *quick, *judged)
+    assert outcome.code == 0, outcome.err
+    found = outcome.json
+    assert (found["status"], found["metric"]["label"]) == ("finished", "FID")
+    assert {name: list(run["ids"]) for name, run in found["runs"].items()} == {
+        "FeGAN": ["0", "1"],
+        "MD-GAN": ["0", "1"],
+    }
+    assert all(run["summary"]["best"]["mean"] > 0 for run in found["runs"].values())
+    assert [list(rates) for rates in found["throughput"].values()] == [["2", "4", "8", "16"]] * 2
 
 
 def test_a_run_is_merged_over_the_base_section_by_section():

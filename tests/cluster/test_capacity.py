@@ -118,17 +118,17 @@ def test_actors_that_ask_for_nothing_fit_even_where_there_is_nothing():
         (
             {"hosts": 64},
             "resources.device_host: no room for 60 device_host at 1 CPU each; the cluster has 4 CPU, 8 GB memory on "
-            "1 node(s) and no autoscaler; ask for less or add nodes",
+            "1 node and no autoscaler; ask for less or add nodes",
         ),
         (
             {"device_host": {"num_gpus": 0.25}},
             "resources.device_host: no room for 1 device_host at 1 CPU, 0.25 GPU each; the cluster has 4 CPU, 8 GB "
-            "memory on 1 node(s) and no autoscaler; ask for less or add nodes",
+            "memory on 1 node and no autoscaler; ask for less or add nodes",
         ),
         (
             {"server": {"memory": 9 * GB}},
             "resources.server: no room for 1 server at 9 GB memory each; the cluster has 4 CPU, 8 GB memory on "
-            "1 node(s) and no autoscaler; ask for less or add nodes",
+            "1 node and no autoscaler; ask for less or add nodes",
         ),
     ],
 )

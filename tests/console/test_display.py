@@ -143,7 +143,7 @@ def test_what_was_asked_of_the_cluster_is_told(capsys, scaling, more):
     Display().capacity(CAPACITY, scaling)
     assert capsys.readouterr().err.splitlines() == [
         "actors: 1 server, 2 device_host at 0.5 CPU each",
-        "cluster: 4 CPU, 8 GB memory on 2 node(s)",
+        "cluster: 4 CPU, 8 GB memory on 2 nodes",
         *(f"asked of the autoscaler: {ask}" for ask in more),
     ]
 

@@ -68,7 +68,7 @@ def document(**more: Any) -> dict[str, Any]:
     metric = {"name": "fid_classifier", "label": "FID", "detail": "classifier's features", "lower_is_better": True}
     found = {"comparison": "c-1", "status": "failed", "metric": metric, "common": 51.5, "runs": runs}
     found |= {"figure": "c.png", "table": "c.csv", "mlflow": None, "resume": {}, "without_result": []}
-    return found | more
+    return found | {"throughput": {"A": {5: 252.625, 10: 503.0, 20: 1183.5}, "B": {10: 1.25}}} | more
 
 
 def test_a_comparisons_table_cell_by_cell():
@@ -83,6 +83,37 @@ def test_a_comparisons_table_cell_by_cell():
         ("A", "10", "47.2 ± 1.12", "50.5 ± 1.12", "12.5", "3.25", "4.50", "80", "1,234"),
         ("B", "0", "-", "-", "0", "-", "-", "-", "-"),
     ]
+
+
+@pytest.mark.parametrize("key", [int, str])
+def test_the_throughput_stands_under_the_table_by_run_and_number_of_devices(key):
+    """A document's counts are numbers, in JSON they are texts."""
+    throughput = {"A": {key(5): 252.625, key(20): 1183.5, key(10): 503.0}, "B": {key(10): 1.25}}
+    first, second, _ = comparison_closing(document(throughput=throughput)).strip("\n").split("\n\n")
+    assert first.splitlines()[1].split()[:2] == ["run", "rounds"]
+    assert [line.rstrip() for line in second.splitlines()[:-1]] == [
+        "sim. images/s by number of devices",
+        "run      5    10     20",
+        "A    252.6   503  1,184",
+        "B        -  1.25      -",
+    ]
+
+
+def test_many_device_counts_stay_within_a_hundred_columns():
+    """In tables of eight counts, whole numbers and all."""
+    counts = [2**k for k in range(11)]
+    name = "a run with a name of many words, which may take two lines"
+    text = comparison_closing(document(throughput={name: {count: 1234.5 * count for count in counts}}))
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("sim. images/s by number of devices") == 2
+    words = text.split()
+    for count in counts:
+        assert f"{count:,}" in words
+        assert f"{1234.5 * count:,.0f}" in words
+
+
+def test_without_any_throughput_there_is_no_second_table():
+    assert "number of devices" not in comparison_closing(document(throughput={"A": {}, "B": {}}))
 
 
 def test_a_comparisons_notes_and_what_goes_on_how():

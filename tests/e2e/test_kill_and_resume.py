@@ -171,6 +171,6 @@ def test_what_can_never_fit_is_refused_in_one_line(tmp_path, override, ask):
     *notices, line = done.stderr.splitlines()
     assert line.startswith("rayfed: resources.device_host: no room for ")
     assert ask in line
-    assert line.endswith(" on 1 node(s) and no autoscaler; ask for less or add nodes")
+    assert line.endswith(" on 1 node and no autoscaler; ask for less or add nodes")
     assert not any(notice.startswith(("rayfed:", "Traceback")) for notice in notices)
     assert store_of(tmp_path).runs() == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rayfed.config import Device, RunConfig
 from rayfed.data.population import Population
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 from rayfed.events import DeviceDrifted, Event
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.fsl_gan.scheduler import ClientScheduler
@@ -36,7 +36,9 @@ def validate(config: RunConfig) -> None:
             "whose gradients need the whole batch; use 1, or dcgan28"
         )
     if method.micro_batches > batch:
-        raise ValueError(f"method.micro_batches = {method.micro_batches}: more than the {batch} images of a batch")
+        raise ValueError(
+            f"method.micro_batches = {method.micro_batches}: more than the {counted(batch, 'image')} of a batch"
+        )
     if config.twin.drop_late:
         raise ValueError(
             "twin.drop_late = true: fsl-gan waits for every client's reply; method.drop_slowest = true leaves the "
@@ -62,7 +64,7 @@ def preflight(config: RunConfig, population: Population) -> list[str]:
         raise UserError(f"method.table: no client fits; {told[0]}")
     notices = [f"takes no part: {text}" for text in told[:TOLD]]
     if len(told) > TOLD:
-        notices.append(f"take no part: {len(told) - TOLD} more clients; see rayfed plan")
+        notices.append(f"{counted(len(told) - TOLD, 'more client')} without a part; see rayfed plan")
     return notices
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rayfed.config import DistributedTraining, RunConfig
 from rayfed.config.sections import Count
+from rayfed.errors import counted
 from rayfed.methods.spec import MethodSpec
 
 
@@ -70,7 +71,9 @@ def validate(config: RunConfig) -> None:
     assert isinstance(method, Settings)
     if method.distinct_batches(count) > count:
         k = method.batches
-        raise ValueError(f"method.batches = {k}: more batches than the {count} devices; use at most {count} or log")
+        raise ValueError(
+            f"method.batches = {k}: more batches than the {counted(count, 'device')}; use at most {count} or log"
+        )
     if method.sends_to_peers and count == 1:
         epochs = method.swap_epochs
         raise ValueError(f"method.swap_epochs = {epochs:g}: one device has nobody to swap with; set it to 0")

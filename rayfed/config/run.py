@@ -19,7 +19,7 @@ from rayfed.config.sections import (
     Tracking,
 )
 from rayfed.config.simulation import Twin
-from rayfed.config.training import FederatedTraining, Training
+from rayfed.config.training import Training
 from rayfed.errors import UserError
 
 
@@ -66,12 +66,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _someone_takes_part(self) -> "RunConfig":
         if self.participants < 1:
-            assert isinstance(self.method, FederatedTraining)
-            share, count = self.method.fraction, self.devices.count
-            raise ValueError(
-                f"method.fraction = {share}: C*K = {share} * {count} = {share * count:g} devices a round is less "
-                f"than one; with devices.count = {count} it must be at least {1 / count:.4g}"
-            )
+            raise ValueError(self.method.too_few(self.devices.count))
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,11 @@ class Training(Section):
         return False
 
     @property
+    def without_peers(self) -> str:
+        """The key and value with which none would, for a message; empty where there is no such key."""
+        return ""
+
+    @property
     def selection(self) -> str:
         """How the participants of a round are chosen; see `rayfed.scheduling.sampling`."""
         return "all"
@@ -65,6 +70,10 @@ class Training(Section):
     def participants(self, devices: int) -> int:
         """How many of the devices take part in a round."""
         return devices
+
+    def too_few(self, devices: int) -> str:
+        """What a message says where none of so many devices takes part."""
+        return f"devices.count = {devices}: {self.name} asks none of them in a round; at least one must take part"
 
 
 class DistributedTraining(Training):
@@ -114,3 +123,10 @@ class FederatedTraining(DistributedTraining):
     def participants(self, devices: int) -> int:
         """C*K rounded down."""
         return int(self.fraction * devices + 1e-9)
+
+    def too_few(self, devices: int) -> str:
+        """See `Training.too_few`."""
+        return (
+            f"method.fraction = {self.fraction}: C*K = {self.fraction} * {devices} = {self.fraction * devices:g} "
+            f"devices a round is less than one; with devices.count = {devices} it must be at least {1 / devices:.4g}"
+        )

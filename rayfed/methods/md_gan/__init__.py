@@ -46,6 +46,11 @@ class Settings(CentralGenerator):
         """Discriminators are swapped."""
         return self.swap_epochs > 0
 
+    @property
+    def without_peers(self) -> str:
+        """Without swaps."""
+        return "method.swap_epochs = 0"
+
     def distinct_batches(self, devices: int) -> int:
         """k, at least 1."""
         return max(1, math.ceil(math.log(devices))) if self.batches == "log" else self.batches

@@ -13,7 +13,6 @@ from rayfed.engine.callbacks import Callback, save_pictures
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.session import Session
 from rayfed.methods.spec import method_of
-from rayfed.report.events import sentence
 from rayfed.tasks.base import EvaluationFailure, Task
 
 TOLD = 3
@@ -106,7 +105,7 @@ class Driver:
     def _tell(self, checkpoint: Checkpoint) -> None:
         """The round's events, briefly where there are many."""
         for event in checkpoint.events[:TOLD]:
-            self.notice(f"round {checkpoint.round}: {sentence(event)}")
+            self.notice(f"round {checkpoint.round}: {event.sentence()}")
         if (more := len(checkpoint.events) - TOLD) > 0:
             self.notice(f"round {checkpoint.round}: {more} more such events; all will be in events.csv")
 

@@ -26,7 +26,6 @@ from rayfed.methods.spec import method_of
 from rayfed.models import flat
 from rayfed.models.gan import gan_of, seeded, to_images
 from rayfed.models.portions import blocks, described
-from rayfed.report.events import sentence
 from rayfed.seeding import SERVER, torch_seed
 from rayfed.tasks.gan.workspace import GanWorkspace
 
@@ -89,7 +88,7 @@ def train(config: RunConfig, rounds: int = 2) -> dict[str, np.ndarray]:
 
 def told(state: Any) -> tuple[str, ...]:
     """What happened in the round, in words."""
-    return tuple(map(sentence, state.events))
+    return tuple(event.sentence() for event in state.events)
 
 
 SPLITS = {
@@ -407,7 +406,7 @@ def drift_run(clients: list[dict[str, Any]], drift: float) -> tuple[Checkpoint, 
     session = LocalSession(config, prepare(config, 28))
     session.start(None)
     rounds = [session.round() for _ in range(5)]
-    return rounds[-1], [sentence(event) for checkpoint in rounds for event in checkpoint.events]
+    return rounds[-1], [event.sentence() for checkpoint in rounds for event in checkpoint.events]
 
 
 @pytest.mark.parametrize("micro", [1, 2])

@@ -1,7 +1,8 @@
 """FSL-GAN: "Federated Split GANs" (2022), a discriminator per client, split over the client's own devices.
 
 The server's algorithm is in `rayfed.methods.fsl_gan.algorithm`, a device's half in `device`; `scheduler` decides who
-holds which portions (section 4), `planner` makes a round's chains of them, `settings` says what can be configured.
+holds which portions (section 4), `planner` makes a round's chains of them, `settings` says what can be configured,
+`events` what a run tells.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from dataclasses import replace
 from rayfed.config import Device, RunConfig
 from rayfed.data.population import Population
 from rayfed.errors import UserError
-from rayfed.events import DeviceDrifted, Event
+from rayfed.events import Event
 from rayfed.ids import ClientId, DeviceId
+from rayfed.methods.fsl_gan.events import DeviceDrifted
 from rayfed.methods.fsl_gan.scheduler import ClientScheduler
 from rayfed.methods.fsl_gan.settings import FslState, Settings, hardware, settings_of
 from rayfed.methods.spec import MethodSpec, Topology

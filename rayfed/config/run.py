@@ -70,12 +70,6 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _batch_norm_needs_two(self) -> "RunConfig":
-        if self.method.batch < 2 and self.model.name == "dcgan28":
-            raise ValueError("method.batch = 1: dcgan28's BatchNorm over vectors needs at least 2 images in a batch")
-        return self
-
-    @model_validator(mode="after")
     def _as_the_method_needs_it(self) -> "RunConfig":
         """What only the method knows: its own checks across sections raise ValueError."""
         plugins.method(self.method.name).validate(self)

@@ -30,7 +30,7 @@ class Training(Section):
     iterations: Count = 30
     """E, the iterations of a round."""
     batch: Count = 50
-    """B, the images of a batch; dcgan28 needs 2 at least."""
+    """B, the images of a batch; networks with BatchNorm over vectors, as dcgan28 is, need 2 at least."""
 
     @property
     def local_steps(self) -> int:

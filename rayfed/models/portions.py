@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -51,17 +50,6 @@ def blocks(network: nn.Module) -> list[nn.Sequential]:
 
 def _computes(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d | nn.Linear)
-
-
-def cut(blocks: Sequence[nn.Sequential], ends: Sequence[int]) -> list[nn.Sequential]:
-    """Portions of consecutive blocks, each up to and without the next of `ends`; the last end is len(blocks).
-
-    They share the blocks' modules.
-    """
-    assert ends[-1] == len(blocks)
-    return [
-        nn.Sequential(*(layer for block in blocks[first:end] for layer in block)) for first, end in pairwise((0, *ends))
-    ]
 
 
 def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int]) -> list[Block]:

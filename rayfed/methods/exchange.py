@@ -14,6 +14,7 @@ from rayfed.fleet.protocol import Arrays, Fleet, Future, Missing, QuorumError
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
+from rayfed.scheduling.scheduler import SamplerState, Scheduler
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Counts(Protocol):
 
     def take(self) -> int:
         """The operations since the last `take`."""
+
+
+def choose_group(scheduler: Scheduler, round: int, sampler: SamplerState) -> tuple[dict[ClientId, Load], SamplerState]:
+    """The load of each client of a round's group, in the order of the clients, and the sampler's next state."""
+    group, sampler = scheduler.select(round, sampler)
+    group = sorted(group)
+    return dict(zip(group, scheduler.loads(group), strict=True)), sampler
 
 
 def train_group(

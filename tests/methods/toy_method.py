@@ -19,7 +19,7 @@ from rayfed.events import Event
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, train_group
+from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -104,9 +104,8 @@ class Server:
 
     def round(self, state: MomentumState, fleet: Fleet) -> tuple[MomentumState, list[Report]]:
         """One round. Without any update the generator stays as it is."""
-        round, scheduler = state.round + 1, self.context.scheduler
-        group, sampler = scheduler.select(round, state.sampler)
-        loads = dict(zip(sorted(group), scheduler.loads(sorted(group)), strict=True))
+        round = state.round + 1
+        loads, sampler = choose_group(self.context.scheduler, round, state.sampler)
         updates = train_group(fleet, self.method, self.codec, round, state.models, loads)
         state = replace(state, round=round, sampler=sampler)
         if not updates:

@@ -13,6 +13,7 @@ from rayfed.fleet.codec import Codec, Packed, Vector
 from rayfed.fleet.protocol import Arrays, Fleet, Future, Missing, QuorumError
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.state import State
+from rayfed.models.flops import Meter
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import SamplerState, Scheduler
 
@@ -49,16 +50,6 @@ class Server(Protocol):
 
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One round: the state after it, and who took part."""
-
-
-class Counts(Protocol):
-    """A count of operations; `rayfed.models.flops.Meter` is one."""
-
-    def add(self, flops: int) -> None:
-        """Add operations counted by hand."""
-
-    def take(self) -> int:
-        """The operations since the last `take`."""
 
 
 def choose_group(scheduler: Scheduler, round: int, sampler: SamplerState) -> tuple[dict[ClientId, Load], SamplerState]:
@@ -102,14 +93,14 @@ def is_valid(packed: Packed, codec: Codec) -> bool:
     return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
-def average(fleet: Fleet, meter: Counts, codec: Codec, updates: Sequence[Update], weights: GroupWeights) -> Arrays:
+def average(fleet: Fleet, meter: Meter, codec: Codec, updates: Sequence[Update], weights: GroupWeights) -> Arrays:
     """The weighted mean of the updates' models, parameters and buffers alike."""
     shares = weights.among([update.client for update in updates])
     models = (codec.values(update.models) for update in updates)
     return codec.split(mean(fleet, meter, models, shares, codec.length))
 
 
-def mean(fleet: Fleet, meter: Counts, updates: Iterable[Vector], weights: Weights, length: int) -> Vector:
+def mean(fleet: Fleet, meter: Meter, updates: Iterable[Vector], weights: Weights, length: int) -> Vector:
     """`weighted_mean` as work of the server's, at two operations for each value of each update [length]."""
     with fleet.work("average", meter.take):
         meter.add(2 * length * len(weights))

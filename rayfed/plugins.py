@@ -7,12 +7,12 @@ be named by an entry point of the group `rayfed.methods`; those that come with r
 
 import pkgutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module, invalidate_caches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from rayfed.errors import UserError, cut, shown
 
@@ -20,6 +20,20 @@ GROUP = "rayfed.methods"
 """Of entry points, and the package of the methods that come with rayfed."""
 CAUSE = 400
 """Characters of somebody else's error that a message shows."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What of a `rayfed.methods.spec.MethodSpec` is known below the methods, where it is described."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def about(self) -> str: ...
+    @property
+    def settings(self) -> type[Any]: ...
+    @property
+    def validate(self) -> Callable[[Any], None]: ...
 
 
 def load_object(key: str, name: str) -> Any:
@@ -53,7 +67,7 @@ def _import(module: str) -> Any:
     return import_module(module)
 
 
-def method(name: object) -> Any:
+def method(name: object) -> Method:
     """The MethodSpec of a name or dotted name; raises UserError for one that there is not."""
     known, points = shipped(), _points()
     if isinstance(name, str):
@@ -67,15 +81,15 @@ def method(name: object) -> Any:
     raise UserError(f"method.name = {shown(name)}: must be one of {every}, or package.module:METHOD")
 
 
-def _spec(name: str, dotted: str) -> Any:
+def _spec(name: str, dotted: str) -> Method:
     found = load_object("method.name", dotted)
-    if isinstance(found, type) or not hasattr(found, "settings"):
+    if isinstance(found, type) or not isinstance(found, Method):
         kind = "class" if isinstance(found, type) else type(found).__name__
         raise UserError(f"method.name = {shown(name)}: is a {kind}; it must be a rayfed.methods.spec.MethodSpec")
     return found
 
 
-def methods() -> dict[str, Any]:
+def methods() -> dict[str, Method]:
     """Every method by name: rayfed's own, then those of entry points."""
     return {name: method(name) for name in (*shipped(), *_points())}
 
@@ -98,12 +112,12 @@ def _points() -> dict[str, EntryPoint]:
 
 
 @cache
-def shipped() -> dict[str, Any]:
+def shipped() -> dict[str, Method]:
     """The methods that come with rayfed, by name."""
     return {spec.name: spec for spec in _specs()}
 
 
-def _specs() -> Iterator[Any]:
+def _specs() -> Iterator[Method]:
     package = import_module(GROUP)
     for module in pkgutil.iter_modules(package.__path__):
         found = import_module(f"{GROUP}.{module.name}")

@@ -57,7 +57,8 @@ class RunRecord:
     status: Status
     config: dict[str, Any]
     facts: dict[str, Any]
-    rounds: int | None  # committed so far; None before the initial state
+    rounds: int | None
+    """Committed so far. None means that not even the initial state is."""
 
 
 class Store:

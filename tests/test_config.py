@@ -177,12 +177,6 @@ def test_centralized_has_no_wire() -> None:
     assert message == "wire = 'int8': centralized sends nothing over a wire; use float32"
 
 
-def test_dcgan28_cannot_do_with_a_batch_of_one() -> None:
-    message = refused({"method": {"name": "fegan", "batch": 1}, "model": {"name": "dcgan28"}})
-    assert message == "method.batch = 1: dcgan28's BatchNorm over vectors needs at least 2 images in a batch"
-    assert parse({"method": {"name": "fegan", "batch": 1}}).method.batch == 1
-
-
 def test_linear_weights_have_no_sign_to_turn() -> None:
     message = refused({"method": {"name": "fegan", "scheme": "linear", "sign": "opposite"}})
     assert message == "method.sign = 'opposite': the linear scheme has no exponent to turn; use exp or dirac"

@@ -195,7 +195,10 @@ def test_a_run_on_a_network_without_a_way_between_devices_is_refused(tmp_path, n
     settings = ["data.name=fashion-mnist-6k", f"twin.network={network}"]
     outcome = rayfed(tmp_path, "run", str(PAPER.parents[1] / "fsl-gan.yaml"), "--local", *settings)
     assert (outcome.code, outcome.out) == (2, "")
-    assert "no route between devices, and this method sends from device to device; use 'lan'" in outcome.err
+    assert outcome.err.endswith(
+        ": no route between devices, and this method sends from device to device; "
+        "use 'lan', or 'wired' with peers = true\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

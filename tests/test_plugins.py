@@ -17,7 +17,7 @@ from rayfed.models.networks import architecture
 OWN = """
 from dataclasses import replace
 
-from rayfed.config import FederatedTraining
+from rayfed.config import FederatedTraining, Training
 from rayfed.methods.fedavg import METHODS
 
 
@@ -25,7 +25,15 @@ class Settings(FederatedTraining):
     spice: int = 3
 
 
+class Closed(Training):
+    open: bool = False
+
+    def participants(self, devices: int) -> int:
+        return devices if self.open else 0
+
+
 METHOD = replace(METHODS[0], name="own", about="FedAvg with spice", settings=Settings)
+CLOSED = replace(METHOD, settings=Closed)
 LIST = [1, 2]
 """
 BROKEN = 'raise RuntimeError("the pepper\\n  is out")\n'
@@ -88,6 +96,14 @@ def test_a_method_by_its_dotted_name_has_its_own_section(kitchen: Path) -> None:
         parse({"method": {"name": "kitchen.own:METHOD", "spise": 5}})
     assert str(caught.value) == "method.spise = 5: unknown key; did you mean method.spice?"
     assert parse(config.model_dump(mode="json")) == config
+
+
+def test_a_method_that_asks_nobody_is_told_in_one_line(kitchen: Path) -> None:
+    """Its section has no fraction to blame."""
+    assert refused("kitchen.own:CLOSED") == (
+        "devices.count = 10: kitchen.own:CLOSED asks none of them in a round; at least one must take part"
+    )
+    assert parse({"method": {"name": "kitchen.own:CLOSED", "open": True}}).participants == 10
 
 
 def test_rayfeds_own_methods_have_dotted_names_too() -> None:

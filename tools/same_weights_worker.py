@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,21 @@ def state_of(store: Any, run_id: str, round: int) -> tuple[Arrays, dict[int, Arr
     method = {name: value for name, value in commit.facts["method"].items() if value not in ({}, [], None)}
     facts = {"seen": commit.facts["seen"], "twin": commit.facts["twin"]}
     if "version" in commit.facts:
-        from rayfed.events import from_json
-        from rayfed.report.events import sentence
-
         facts["slowness"] = method.pop("slowness", {})
-        facts["events"] = [[at, sentence(from_json(data))] for at, data in store.events(run_id) if at <= round]
+        facts["events"] = [[at, _told(data)] for at, data in store.events(run_id) if at <= round]
     else:
         facts["slowness"] = commit.facts["slowness"]
         facts["events"] = [[at, text] for at, text in commit.facts["events"]]
     return commit.arrays, commit.devices, facts | {"method": method}
+
+
+def _told(data: dict[str, Any]) -> str:
+    """An event's sentence, which in older trees the report makes."""
+    from rayfed.events import from_json
+
+    event: Any = from_json(data)
+    made = event.sentence() if hasattr(event, "sentence") else import_module("rayfed.report.events").sentence(event)
+    return str(made)
 
 
 def main() -> None:

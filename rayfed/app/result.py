@@ -29,9 +29,8 @@ History = list[tuple[int, dict[str, float], list[int]]]
 """(round, metrics, participants) of every round; round 0 is the initial state."""
 Round = int | Literal["last", "best"]
 """A committed round: by number, the last, or the one with the best evaluation."""
-
-
 EVALUATION_PICTURE = re.compile(r"(?P<name>.+)-\d{5,}\.png")
+"""The file of a picture that an evaluation drew: its name, and the round."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Result:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """A row per round: `round` and the metrics of README's table."""
+        """A row per round: `round` and the metrics of docs/metrics.md."""
         return [{"round": round, **metrics} for round, metrics, _ in self.history if round > 0]
 
     def dataframe(self) -> "pd.DataFrame":

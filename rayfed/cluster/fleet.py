@@ -1,10 +1,10 @@
 """The fleet in Ray actors, each hosting many devices.
 
-A device's state lives in the object store between its calls, not in an actor: any host can run any device, a
-killed host loses nothing, and a call that Ray repeats elsewhere gives the same reply. Which host runs which device is
-`rayfed.cluster.hosts`. Models are put into the
-store once per round and read there without a copy. Calls wait until someone asks for a reply and then travel in a
-few batches per host, since every object and every actor call costs Ray about a millisecond.
+A device's state lives in the object store between its calls, not in an actor: any host can run any device, a killed
+host loses nothing, and a call that Ray repeats elsewhere gives the same reply. Which host runs which device is
+`rayfed.cluster.hosts`. Models are put into the store once per round and read there without a copy. Calls wait until
+someone asks for a reply and then travel in a few batches per host, since every object and every actor call costs Ray
+about a millisecond.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 
 
 def rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -25,7 +25,8 @@ def rows(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[
                     _check_header(f"{path}, line {reader.line_num}", cells, columns, needed)
                     header = cells
                 elif len(cells) != len(header):
-                    raise UserError(f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns")
+                    given, needed = counted(len(cells), "cell"), counted(len(header), "column")
+                    raise UserError(f"{path}, line {reader.line_num}: {given} under {needed}")
                 else:
                     yield reader.line_num, dict(zip(header, cells, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -83,7 +83,8 @@ def _find_files(tree: dict[str, Any], folder: Path) -> None:
     if not isinstance(method, dict):
         return
     with suppress(UserError):  # an unknown method is told of when the tree is validated
-        for key in plugins.method(method.get("name")).settings.files:
+        settings: type[Training] = plugins.method(method.get("name")).settings
+        for key in settings.files:
             if isinstance(method.get(key), str) and not Path(method[key]).exists():
                 beside = folder / method[key]
                 method[key] = str(beside) if beside.exists() else method[key]

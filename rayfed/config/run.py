@@ -21,7 +21,7 @@ from rayfed.config.sections import (
     Tracking,
 )
 from rayfed.config.simulation import Twin
-from rayfed.config.training import FederatedTraining, Training
+from rayfed.config.training import Training
 from rayfed.errors import UserError
 
 RUNS_DIR = "rayfed-runs"
@@ -84,24 +84,13 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _someone_takes_part(self) -> "RunConfig":
         if self.participants < 1:
-            assert isinstance(self.method, FederatedTraining)
-            share, count = self.method.fraction, self.devices.count
-            raise ValueError(
-                f"method.fraction = {share}: C*K = {share} * {count} = {share * count:g} devices a round is less "
-                f"than one; with devices.count = {count} it must be at least {1 / count:.4g}"
-            )
+            raise ValueError(self.method.too_few(self.devices.count))
         return self
 
     @model_validator(mode="after")
     def _stopping_needs_evaluations(self) -> "RunConfig":
         if self.stop.asked and not self.evaluation.every:
             raise ValueError("evaluation.every = 0: stop needs evaluations; set the rounds between two of them")
-        return self
-
-    @model_validator(mode="after")
-    def _batch_norm_needs_two(self) -> "RunConfig":
-        if self.method.batch < 2 and self.model.name == "dcgan28":
-            raise ValueError("method.batch = 1: dcgan28's BatchNorm over vectors needs at least 2 images in a batch")
         return self
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ class Training(Section):
     iterations: Count = 30
     """E, the iterations of a round."""
     batch: Count = 50
-    """B, the images of a batch; dcgan28 needs 2 at least."""
+    """B, the images of a batch; networks with BatchNorm over vectors, as dcgan28 is, need 2 at least."""
 
     @property
     def local_steps(self) -> int:
@@ -41,6 +41,11 @@ class Training(Section):
     def sends_to_peers(self) -> bool:
         """Whether payloads go from device to device."""
         return False
+
+    @property
+    def without_peers(self) -> str:
+        """The key and value with which none would, for a message; empty where there is no such key."""
+        return ""
 
     @property
     def selection(self) -> str:
@@ -65,6 +70,10 @@ class Training(Section):
     def participants(self, devices: int) -> int:
         """How many of the devices take part in a round."""
         return devices
+
+    def too_few(self, devices: int) -> str:
+        """What a message says where none of so many devices takes part."""
+        return f"devices.count = {devices}: {self.name} asks none of them in a round; at least one must take part"
 
 
 class DistributedTraining(Training):
@@ -114,3 +123,10 @@ class FederatedTraining(DistributedTraining):
     def participants(self, devices: int) -> int:
         """C*K rounded down."""
         return int(self.fraction * devices + 1e-9)
+
+    def too_few(self, devices: int) -> str:
+        """See `Training.too_few`."""
+        return (
+            f"method.fraction = {self.fraction}: C*K = {self.fraction} * {devices} = {self.fraction * devices:g} "
+            f"devices a round is less than one; with devices.count = {devices} it must be at least {1 / devices:.4g}"
+        )

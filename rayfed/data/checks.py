@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from rayfed.data.images import Images, Labels
-from rayfed.errors import UserError, shown
+from rayfed.errors import UserError, counted, shown
 
 
 def names(said: str, classes: Any) -> tuple[str, ...]:
@@ -53,6 +53,8 @@ def indices(said: str, which: str, labels: Any, classes: int) -> Labels:
         raise UserError(f"{said}: {which} are {labels.dtype}; they must be integers, indices into classes")
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
-        raise UserError(f"{said}: {which} have a {wrong[0]}; with {classes} classes they must be 0 to {classes - 1}")
+        raise UserError(
+            f"{said}: {which} have a {wrong[0]}; with {counted(classes, 'class')} they must be 0 to {classes - 1}"
+        )
     found: Labels = labels.astype(np.int64)
     return found

@@ -15,7 +15,6 @@ from rayfed.engine.session import Session
 from rayfed.errors import counted
 from rayfed.fleet.protocol import Arrays
 from rayfed.methods.spec import method_of
-from rayfed.report.events import sentence
 from rayfed.tasks.base import EvaluationFailure, Task
 
 TOLD = 3
@@ -128,7 +127,7 @@ class Driver:
     def _tell(self, checkpoint: Checkpoint) -> None:
         """The round's events, briefly where there are many."""
         for event in checkpoint.events[:TOLD]:
-            self.notice(f"round {checkpoint.round}: {sentence(event)}")
+            self.notice(f"round {checkpoint.round}: {event.sentence()}")
         if (more := len(checkpoint.events) - TOLD) > 0:
             self.notice(f"round {checkpoint.round}: {counted(more, 'more such event')}; all will be in events.csv")
 

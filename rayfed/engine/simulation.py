@@ -42,7 +42,7 @@ class Simulation:
         self.devices = topology.devices
         speeds = compute if self.devices == config.devices.count else [1.0] * self.devices
         self.clock = Clock(topology.hardware, self.devices, config.seed, speeds)
-        self.clock.network.check(peers=config.method.sends_to_peers)
+        self.clock.network.check(config.method.sends_to_peers, config.method.without_peers)
         self.state = self.clock.start()
         self.totals = {name: np.zeros(self.devices) for name in TOTALS}
         self.slowness: dict[DeviceId, float] = {}

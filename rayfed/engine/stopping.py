@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from rayfed.config import RunConfig
 from rayfed.engine.callbacks import Callback, History
-from rayfed.errors import UserError
+from rayfed.errors import UserError, counted
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import shown
 from rayfed.tasks.base import EvaluationResult, Metric
@@ -55,4 +55,4 @@ class EarlyStopping(Callback):
         if since < self.patience:
             return None
         best = f" than {shown(metric.best(finite))}" if finite else ""
-        return f"{metric.label} has not got better{best} in {self.patience} evaluations"
+        return f"{metric.label} has not got better{best} in {counted(self.patience, 'evaluation')}"

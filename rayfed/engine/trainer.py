@@ -103,8 +103,8 @@ class Trainer:
             "bytes_device_max": max(ledger.bytes_by_device().values(), default=0),
             "flops_devices": sum(call.flops for call in ledger.calls),
         }
-        for name in reports[0].metrics if reports else ():
-            metrics[name] = float(np.mean([report.metrics[name] for report in reports]))
+        for name in dict.fromkeys(name for report in reports for name in report.metrics):
+            metrics[name] = float(np.mean([report.metrics[name] for report in reports if name in report.metrics]))
         if self.seen.any():
             metrics["kl_seen"] = float(kl_divergence(self.seen, self.population.whole))
             metrics["seen_per_class"] = float(self.seen.mean())

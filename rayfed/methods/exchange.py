@@ -13,7 +13,9 @@ from rayfed.fleet.codec import Codec, Packed, Vector
 from rayfed.fleet.protocol import Arrays, Fleet, Future, Missing, QuorumError
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.state import State
+from rayfed.models.flops import Meter
 from rayfed.scheduling.load import Load
+from rayfed.scheduling.scheduler import SamplerState, Scheduler
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,11 @@ class Server(Protocol):
         """One round: the state after it, and who took part."""
 
 
-class Counts(Protocol):
-    """A count of operations; `rayfed.models.flops.Meter` is one."""
-
-    def add(self, flops: int) -> None:
-        """Add operations counted by hand."""
-
-    def take(self) -> int:
-        """The operations since the last `take`."""
+def choose_group(scheduler: Scheduler, round: int, sampler: SamplerState) -> tuple[dict[ClientId, Load], SamplerState]:
+    """The load of each client of a round's group, in the order of the clients, and the sampler's next state."""
+    group, sampler = scheduler.select(round, sampler)
+    group = sorted(group)
+    return dict(zip(group, scheduler.loads(group), strict=True)), sampler
 
 
 def train_group(
@@ -94,14 +93,14 @@ def is_valid(packed: Packed, codec: Codec) -> bool:
     return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
-def average(fleet: Fleet, meter: Counts, codec: Codec, updates: Sequence[Update], weights: GroupWeights) -> Arrays:
+def average(fleet: Fleet, meter: Meter, codec: Codec, updates: Sequence[Update], weights: GroupWeights) -> Arrays:
     """The weighted mean of the updates' models, parameters and buffers alike."""
     shares = weights.among([update.client for update in updates])
     models = (codec.values(update.models) for update in updates)
     return codec.split(mean(fleet, meter, models, shares, codec.length))
 
 
-def mean(fleet: Fleet, meter: Counts, updates: Iterable[Vector], weights: Weights, length: int) -> Vector:
+def mean(fleet: Fleet, meter: Meter, updates: Iterable[Vector], weights: Weights, length: int) -> Vector:
     """`weighted_mean` as work of the server's, at two operations for each value of each update [length]."""
     with fleet.work("average", meter.take):
         meter.add(2 * length * len(weights))

@@ -14,7 +14,7 @@ from rayfed.config import FederatedTraining
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, train_group
+from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -61,9 +61,7 @@ class Server:
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One round: sample, weigh, train, average. Without any update the models stay as they are."""
         round, workspace = state.round + 1, self.context.workspace
-        group, sampler = self.scheduler.select(round, state.sampler)
-        group = sorted(group)
-        loads = dict(zip(group, self.scheduler.loads(group), strict=True))
+        loads, sampler = choose_group(self.scheduler, round, state.sampler)
         weights = GroupWeights(self.weigh, loads)
         updates = train_group(fleet, self.context.config.method, workspace.codec, round, state.models, loads)
         models = state.models

@@ -150,5 +150,6 @@ class MethodSpec:
 
 def method_of(config: RunConfig) -> MethodSpec:
     """The method of a run."""
-    found: MethodSpec = plugins.method(config.method.name)
+    found = plugins.method(config.method.name)
+    assert isinstance(found, MethodSpec)
     return found

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rayfed.config import Model, RunConfig
+from rayfed.errors import UserError
 from rayfed.models import flat
 from rayfed.models.flops import Meter
-from rayfed.models.networks import LATENT, architecture, build, initialise
+from rayfed.models.networks import LATENT, architecture, build, has_batch_norm, initialise
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
@@ -38,8 +39,17 @@ def to_uint8(x: Tensor) -> np.ndarray:
 
 
 def gan_of(config: RunConfig, channels: int, classes: int, device: str = "cpu") -> "GAN":
-    """The GAN of a run on a data set of so many channels and classes; conditional if the method is."""
-    return GAN(config.model, channels, device, classes if config.method.conditional else 0)
+    """The GAN of a run on a data set of so many channels and classes; conditional if the method is.
+
+    Raises UserError for networks that do not build, or cannot train on batches as small as the method's.
+    """
+    gan = GAN(config.model, channels, device, classes if config.method.conditional else 0)
+    if config.method.batch < 2 and any(has_batch_norm(network, nn.BatchNorm1d) for network in gan.networks.values()):
+        raise UserError(
+            f"method.batch = {config.method.batch}: {config.model.name}'s BatchNorm over vectors needs at least 2 "
+            "images in a batch"
+        )
+    return gan
 
 
 @contextmanager

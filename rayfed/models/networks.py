@@ -19,6 +19,8 @@ Pair = tuple[nn.Sequential, nn.Sequential]
 """A generator and a discriminator."""
 LATENT = 100
 """Length of z in every published network here."""
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+"""What BatchNorm of vectors, of images and of volumes derives from."""
 
 
 class Shape(nn.Module):
@@ -198,13 +200,18 @@ def _try(whose: str, network: nn.Module, given: tuple[int, ...], wanted: tuple[i
     network.train()
 
 
+def has_batch_norm(network: nn.Module, kind: type[nn.Module] = BATCH_NORM) -> bool:
+    """Whether a network has BatchNorm (of this kind): each image's gradient depends on all images of the batch."""
+    return any(isinstance(layer, kind) for layer in network.modules())
+
+
 def initialise(module: nn.Module) -> None:
     """Radford et al.: weights N(0, 0.02), BatchNorm weights N(1, 0.02), biases 0, from torch's global generator.
 
     BatchNorm's statistics begin again.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, BATCH_NORM):
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
             layer.reset_running_stats()

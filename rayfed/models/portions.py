@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -17,13 +16,22 @@ from rayfed.models.networks import architecture
 
 def described(config: Model, channels: int = 1) -> list[Block]:
     """What the blocks of a configuration's discriminator need, for images of so many channels."""
+    side = architecture(config.name).side
+    return describe(blocks(splittable(config, channels)), (channels, side, side))
+
+
+def splittable(config: Model, channels: int) -> nn.Sequential:
+    """A configuration's discriminator for images of so many channels, without weights: on torch's meta device.
+
+    Raises UserError for one that cannot be split.
+    """
     pair = architecture(config.name)
     with torch.device("meta"):
         _, discriminator = pair.build(channels, config.width or WIDTH, 0)
     if not isinstance(discriminator, nn.Sequential):
         kind = type(discriminator).__name__
         raise UserError(f"model.name = {config.name!r}: its discriminator is a {kind}; only a Sequential can be split")
-    return describe(blocks(discriminator), (channels, pair.side, pair.side))
+    return discriminator
 
 
 def blocks(network: nn.Module) -> list[nn.Sequential]:
@@ -44,17 +52,6 @@ def _computes(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d | nn.Linear)
 
 
-def cut(blocks: Sequence[nn.Sequential], ends: Sequence[int]) -> list[nn.Sequential]:
-    """Portions of consecutive blocks, each up to and without the next of `ends`; the last end is len(blocks).
-
-    They share the blocks' modules.
-    """
-    assert ends[-1] == len(blocks)
-    return [
-        nn.Sequential(*(layer for block in blocks[first:end] for layer in block)) for first, end in pairwise((0, *ends))
-    ]
-
-
 def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int]) -> list[Block]:
     """What each block needs in a training step on images of `image_shape` (C, H, W).
 
@@ -65,7 +62,7 @@ def describe(blocks: Sequence[nn.Sequential], image_shape: tuple[int, int, int])
     x = torch.empty(1, *image_shape, device="meta")
     described = []
     for number, original in enumerate(blocks, 1):
-        block = copy.deepcopy(original).to("meta").requires_grad_(True)
+        block = copy.deepcopy(original).to("meta").eval().requires_grad_(True)  # BatchNorm trains on no single vector
         with counted() as forward:
             y = block(x)
         with counted() as backward:

@@ -22,31 +22,31 @@ SamplerState = dict[str, Any]
 
 
 class Scheduler:
-    """Knows each client's class counts [K, C], capabilities and link; pure but for this registry.
+    """Knows each client's class counts [K, C], load and link; pure but for this registry.
 
     Random choices are keyed by (seed, round), so a resumed run draws what the unbroken run drew. A method that decides
-    more has a scheduler of its own that derives from this one.
+    more has a scheduler of its own that derives from this one. On Ray the server half has but its `config` and its
+    methods, each of which is a call to an actor: all else is private.
     """
 
     def __init__(self, config: RunConfig, counts: NDArray[np.int64]) -> None:
         self.config = config
-        self.counts = counts
-        self.capabilities = load.capabilities(config.devices, config.seed)
+        self._counts = counts
         self._loads = self._all_loads()
         rates = Network(config.twin, len(counts), config.seed).rates(config.participants)
         self._rates = np.minimum(rates, UNLIMITED_BPS)
 
     def class_counts(self) -> NDArray[np.int64]:
         """Samples per client and class [K, C]."""
-        return self.counts
+        return self._counts
 
     def start(self) -> SamplerState:
         """The sampler's state before the first round."""
         match self.config.method.selection:
             case "balanced":
-                return {"queues": sampling.class_queues(self.counts), "seen": [0] * self.counts.shape[1]}
+                return {"queues": sampling.class_queues(self._counts), "seen": [0] * self._counts.shape[1]}
             case "proportional-fair":
-                return {"served": [0.0] * len(self.counts)}
+                return {"served": [0.0] * len(self._counts)}
         return {}
 
     def select(self, round: int, state: SamplerState) -> tuple[list[ClientId], SamplerState]:
@@ -55,17 +55,17 @@ class Scheduler:
         A client whose device the twin's profile has drop out of this round is drawn, and left out.
         """
         group, state = self._draw(round, state)
-        missing = away(self.config.twin, len(self.counts), round, self.config.seed)
+        missing = away(self.config.twin, len(self._counts), round, self.config.seed)
         return [ClientId(client) for client in group if client not in missing], state
 
     def _draw(self, round: int, state: SamplerState) -> tuple[list[int], SamplerState]:
-        devices, size = len(self.counts), self.config.participants
+        devices, size = len(self._counts), self.config.participants
         match self.config.method.selection:
             case "all":
                 return list(range(devices)), state
             case "balanced":
                 seen = np.array(state["seen"], dtype=np.int64)
-                group, queues, seen = sampling.balanced(self.counts, size, state["queues"], seen)
+                group, queues, seen = sampling.balanced(self._counts, size, state["queues"], seen)
                 return group, {"queues": queues, "seen": seen.tolist()}
             case "round-robin":
                 return sampling.round_robin(devices, size, round), state
@@ -81,7 +81,8 @@ class Scheduler:
         return [self._loads[k] for k in group]
 
     def _all_loads(self) -> list[Load]:
-        method, samples = self.config.method, self.counts.sum(axis=1)
+        method, samples = self.config.method, self._counts.sum(axis=1)
         if method.sizing == "linear":
-            return load.linear_load(samples, self.capabilities, method.batch, method.local_steps)
+            capabilities = load.capabilities(self.config.devices, self.config.seed)
+            return load.linear_load(samples, capabilities, method.batch, method.local_steps)
         return load.equal_load(samples, method.batch, method.local_steps)

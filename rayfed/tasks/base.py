@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rayfed.config import Model, RunConfig
 from rayfed.data.population import EvaluationData, Population
 from rayfed.fleet.protocol import Arrays
+from rayfed.models.flops import Meter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,13 +73,6 @@ class Export(NamedTuple):
     name: str
     network: "nn.Module"
     input_shape: tuple[int, ...]
-
-
-class Meter(Protocol):
-    """Counts operations; `rayfed.models.flops.Meter` is one."""
-
-    def take(self) -> int:
-        """The operations since the last `take`."""
 
 
 class Workspace(Protocol):

@@ -40,15 +40,18 @@ class Network:
                 "twin.network: the farthest device has no signal left (0 bit/s); use a smaller radius_m or more power"
             )
 
-    def check(self, peers: bool) -> None:
-        """Raise UserError when the method sends from device to device (`peers`) and this network cannot."""
+    def check(self, peers: bool, without: str = "") -> None:
+        """Raise UserError when the method sends from device to device (`peers`) and this network cannot.
+
+        without: what else the user could set, if there is anything; see `Training.without_peers`.
+        """
         model = self._model
         if not peers or isinstance(model, Lan) or (isinstance(model, Wired) and model.peers):
             return
         kind = f"{model.kind}' with peers = false" if isinstance(model, Wired) else f"{model.kind}'"
         raise UserError(
             f"twin.network.kind = '{kind}: no route between devices, and this method sends from device to device; "
-            "use 'lan', or 'wired' with peers = true (or, for md-gan, method.swap_epochs = 0)"
+            f"use 'lan', or 'wired' with peers = true{f' (or {without})' if without else ''}"
         )
 
     def route(self, source: int, destination: int, broadcast: bool, scheduled: int) -> Route:

@@ -17,7 +17,6 @@ from ray.cluster_utils import Cluster
 from rayfed.cluster.session import RaySession
 from rayfed.config import parse
 from rayfed.data.setup import prepare
-from rayfed.report.events import sentence
 
 GB = 10**9
 
@@ -59,7 +58,7 @@ def main(folder: str) -> None:
     Timer(1.0, cluster.remove_node, [other], {"allow_graceful": False}).start()
     rounds += [session.round(), session.round()]
     participants = [checkpoint.participants for checkpoint in rounds]
-    events = [(checkpoint.round, sentence(event)) for checkpoint in rounds for event in checkpoint.events]
+    events = [(checkpoint.round, event.sentence()) for checkpoint in rounds for event in checkpoint.events]
     print(json.dumps({"hosts": found, "participants": participants, "events": events}))
     ray.shutdown()
     cluster.shutdown()

@@ -208,7 +208,7 @@ def test_a_method_that_swaps_needs_routes_between_devices() -> None:
         trainer({"name": "md-gan"}, {"network": {"kind": "cell"}})
     assert str(caught.value) == (
         "twin.network.kind = 'cell': no route between devices, and this method sends from device to device; "
-        "use 'lan', or 'wired' with peers = true (or, for md-gan, method.swap_epochs = 0)"
+        "use 'lan', or 'wired' with peers = true (or method.swap_epochs = 0)"
     )
     trainer({"name": "md-gan", "swap_epochs": 0}, {"network": {"kind": "cell"}})
     trainer({"name": "md-gan"}, {"network": LAN})

@@ -34,7 +34,7 @@ def ends(values: list[float], past: list[float] = [], **settings: Any) -> tuple[
         ([9, 8], {"target": 7}, (None, None)),
         ([9, 8, 9, 8.5, 8, 8], {"patience": 3}, (5, "FID has not got better than 8 in 3 evaluations")),
         ([9, 10, 8, 9, 9], {"patience": 2}, (5, "FID has not got better than 8 in 2 evaluations")),
-        ([9, 9], {"patience": 1}, (2, "FID has not got better than 9 in 1 evaluations")),
+        ([9, 9], {"patience": 1}, (2, "FID has not got better than 9 in 1 evaluation")),
         ([math.nan, math.nan], {"patience": 2}, (2, "FID has not got better in 2 evaluations")),
         ([9, math.nan, 8, 7], {"patience": 2, "target": 7.5}, (4, "FID 7 has reached 7.50")),
         ([9, 8, 7], {"patience": 9, "metric": "fid_classifier", "target": 8}, (2, "FID 8 has reached 8")),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from rayfed.fleet.codec import Packed
 from rayfed.methods.asyn_dgan.algorithm import Device, conditions
-from rayfed.methods.md_gan.algorithm import D, Feedback, G
+from rayfed.methods.md_gan.layout import D, Feedback, G
 from rayfed.models.networks import LATENT
 from rayfed.scheduling.load import Load
 from rayfed.seeding import SERVER, generator

@@ -16,7 +16,7 @@ from rayfed.data.shard import Shards
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.session import LocalSession
 from rayfed.engine.trainer import device_host
-from rayfed.errors import CapacityError
+from rayfed.errors import CapacityError, UserError
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Future, Missing
@@ -26,7 +26,6 @@ from rayfed.methods.spec import method_of
 from rayfed.models import flat
 from rayfed.models.gan import gan_of, seeded, to_images
 from rayfed.models.portions import blocks, described
-from rayfed.report.events import sentence
 from rayfed.seeding import SERVER, torch_seed
 from rayfed.tasks.gan.workspace import GanWorkspace
 
@@ -89,7 +88,7 @@ def train(config: RunConfig, rounds: int = 2) -> dict[str, np.ndarray]:
 
 def told(state: Any) -> tuple[str, ...]:
     """What happened in the round, in words."""
-    return tuple(map(sentence, state.events))
+    return tuple(event.sentence() for event in state.events)
 
 
 SPLITS = {
@@ -369,7 +368,6 @@ def test_a_client_that_lost_a_device_is_not_dropped_as_the_slowest_in_mid_round(
             {"devices": {"count": 3}},
             "devices.count = 3: fsl-gan spreads the data over its clients, and the table has 1",
         ),
-        ({"model": {"name": "lsgan"}}, "method.micro_batches = 2: lsgan's discriminator has BatchNorm"),
         (
             {"twin": {"deadline_s": 1.0, "drop_late": True}},
             "twin.drop_late = true: fsl-gan waits for every client's reply; method.drop_slowest = true leaves the slow",
@@ -377,8 +375,6 @@ def test_a_client_that_lost_a_device_is_not_dropped_as_the_slowest_in_mid_round(
     ],
 )
 def test_what_cannot_be_is_one_line(changes: dict[str, Any], message: str) -> None:
-    from rayfed.errors import UserError
-
     tree = {
         "method": {"name": "fsl-gan", "clients": [client("a", WHOLE)], "micro_batches": 2},
         "devices": {"count": 1},
@@ -387,6 +383,52 @@ def test_what_cannot_be_is_one_line(changes: dict[str, Any], message: str) -> No
     with pytest.raises(UserError) as refused:
         parse(tree | changes)
     assert str(refused.value).startswith(message)
+
+
+def of_one_client(model: str, micro: int) -> RunConfig:
+    """One client that has room for everything."""
+    settings = {"name": "fsl-gan", "clients": [client("a", 1e9)], "batch": BATCH, "iterations": 1}
+    return parse(
+        {
+            "method": settings | {"micro_batches": micro},
+            "devices": {"count": 1},
+            "data": {"partition": "iid"},
+            "model": {"name": model},
+        }
+    )
+
+
+def preflight(config: RunConfig) -> list[str]:
+    """What there is to tell before a run starts."""
+    return method_of(config).preflight(config, Population(1, COUNTS[:1], COUNTS[0], COUNTS[0]))
+
+
+@pytest.mark.parametrize("model", ["lsgan", "dcgan32", "dcgan64", "tests.plugins.networks:NORMED"])
+def test_micro_batches_cannot_pass_through_batch_norm(model: str) -> None:
+    with pytest.raises(UserError) as refused:
+        preflight(of_one_client(model, micro=2))
+    assert str(refused.value) == (
+        f"method.micro_batches = 2: {model}'s discriminator has BatchNorm, whose gradients need the whole batch; "
+        "use 1, or dcgan28"
+    )
+    assert preflight(of_one_client(model, micro=1)) == []
+
+
+@pytest.mark.parametrize("model", ["dcgan28", "tests.plugins.networks:GOOD"])
+def test_micro_batches_pass_through_a_discriminator_without_it(model: str) -> None:
+    assert preflight(of_one_client(model, micro=2)) == []
+
+
+def test_networks_of_ones_own_have_the_gradient_of_the_whole_batch(one_thread: None) -> None:
+    """In micro-batches too, but for the order in which it is summed up."""
+    found = []
+    for micro in (1, 3):
+        config = of_one_client("tests.plugins.networks:GOOD", micro)
+        session = LocalSession(config, prepare(config, 8))
+        session.start(None)
+        found.append(session.round().state.optimizer["generator.exp_avg"])
+    assert np.abs(found[0]).max() > 1e-4
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-8)
 
 
 def test_plans_that_follow_drifting_speeds_change_no_weight(one_thread: None) -> None:
@@ -407,7 +449,7 @@ def drift_run(clients: list[dict[str, Any]], drift: float) -> tuple[Checkpoint, 
     session = LocalSession(config, prepare(config, 28))
     session.start(None)
     rounds = [session.round() for _ in range(5)]
-    return rounds[-1], [sentence(event) for checkpoint in rounds for event in checkpoint.events]
+    return rounds[-1], [event.sentence() for checkpoint in rounds for event in checkpoint.events]
 
 
 @pytest.mark.parametrize("micro", [1, 2])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rayfed.fleet.codec import Packed
-from rayfed.methods.md_gan.algorithm import D, Device, Feedback, G, ScoringDevice, derangement, swap
+from rayfed.methods.md_gan.algorithm import Device, derangement, swap
+from rayfed.methods.md_gan.layout import D, Feedback, G
 from rayfed.seeding import SERVER
 from tests.methods.federation import (
     SIDE,
@@ -433,8 +434,8 @@ RUBBISH: dict[str, Callable[[Feedback], Feedback]] = {
 }
 
 
-def spoiling(kind: str, bad: set[int]) -> type[ScoringDevice]:
-    class Spoiling(ScoringDevice):
+def spoiling(kind: str, bad: set[int]) -> type[Device]:
+    class Spoiling(Device):
         def feedback(self, *args: Any) -> Feedback:
             reply = super().feedback(*args)
             return RUBBISH[kind](reply) if self.context.device in bad else reply

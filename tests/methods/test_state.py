@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayfed.events import DevicesBack, Note
+from rayfed.events import Note
+from rayfed.methods.fsl_gan.events import DevicesBack
 from rayfed.methods.fsl_gan.settings import FslState
 from rayfed.methods.state import State
 from tests.methods.federation import Federation

@@ -1,9 +1,11 @@
 """A method in one file beside the configuration runs, resumes, compares and is tracked with no change in rayfed."""
 
 import csv
+import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,38 @@ def test_ray_finds_the_method_beside_the_configuration_and_trains_the_same_weigh
     outcome = script(tmp_path, "run", "toy.yaml", "--json")
     assert outcome.code == 0, outcome.err
     assert_same_bits(last_commit(tmp_path, outcome.json["run"]), last_commit(folder, undisturbed))
+    assert events(tmp_path, outcome.json["run"]) == events(folder, undisturbed) == moves(folder, undisturbed)
+
+
+def events(folder: Path, run: str) -> list[list[str]]:
+    """A run's events.csv, without its header."""
+    with (folder / "rayfed-runs" / run / "events.csv").open(newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def moves(folder: Path, run: str) -> list[list[str]]:
+    """What the method has to tell of each round, from what its state remembers."""
+    moved = last_commit(folder, run).facts["method"]["moved"]
+    return [[str(round), f"the generator moved by {each:.3g}"] for round, each in enumerate(moved, 1)]
+
+
+def test_a_store_is_read_where_the_method_is_not_installed_any_more(folder: Path, undisturbed: str) -> None:
+    """Its events have a type of the method's own, which a process that has not imported it does not know."""
+    code = (
+        "import json, sys\n"
+        "from rayfed.events import from_json\n"
+        "from rayfed.store import Store\n"
+        "store = Store(sys.argv[1])\n"
+        "told = [from_json(data).sentence() for _, data in store.events(sys.argv[2])]\n"
+        "print(json.dumps(told))\n"
+    )
+    store = f"sqlite:///{folder}/rayfed-runs/rayfed.db"
+    done = subprocess.run([sys.executable, "-c", code, store, undisturbed], cwd="/", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    moved = last_commit(folder, undisturbed).facts["method"]["moved"]
+    assert [json.loads(text) for text in json.loads(done.stdout)] == [
+        {"kind": "toy-moved", "distance": distance} for distance in moved
+    ]
 
 
 class CtrlC(Callback):
@@ -168,10 +202,7 @@ def test_mlflow_has_its_settings_its_metrics_its_events_and_its_generator(
     assert (tracked.info.run_name, tracked.info.status) == (run, "FINISHED")
     assert (tracked.data.params["method.name"], tracked.data.params["method.beta"]) == ("toy_method:METHOD", "0.5")
     assert {"loss_g", "loss_d", "fid_classifier", "sim_seconds"} <= tracked.data.metrics.keys()
-    with (folder / "rayfed-runs" / run / "events.csv").open(newline="") as file:
-        events = list(csv.reader(file))
-    moved = last_commit(folder, run).facts["method"]["moved"]
-    assert events[1:] == [[str(round), f"the generator moved by {each:.3g}"] for round, each in enumerate(moved, 1)]
+    assert events(folder, run) == moves(folder, run)
     [model] = client.search_logged_models([tracked.info.experiment_id])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/rayfed-runs/mlflow.db")
     network = mlflow.pytorch.load_model(model.model_uri)

@@ -8,18 +8,18 @@ Federated Visual Classification", 2019): v = beta v + (w - mean), w = w - v. Bat
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from rayfed.aggregation import GroupWeights, uniform
 from rayfed.config import FederatedTraining, RunConfig
-from rayfed.events import Note
+from rayfed.events import Event
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, train_group
+from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -45,6 +45,17 @@ class MomentumState(State):
     """The velocity is in `optimizer`; how far the generator has moved in each round is the method's own."""
 
     moved: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Moved(Event):
+    """How far the generator has moved in a round."""
+
+    kind: ClassVar[str] = "toy-moved"
+    distance: float
+
+    def sentence(self) -> str:
+        return f"the generator moved by {self.distance:.3g}"
 
 
 class Device:
@@ -93,9 +104,8 @@ class Server:
 
     def round(self, state: MomentumState, fleet: Fleet) -> tuple[MomentumState, list[Report]]:
         """One round. Without any update the generator stays as it is."""
-        round, scheduler = state.round + 1, self.context.scheduler
-        group, sampler = scheduler.select(round, state.sampler)
-        loads = dict(zip(sorted(group), scheduler.loads(sorted(group)), strict=True))
+        round = state.round + 1
+        loads, sampler = choose_group(self.context.scheduler, round, state.sampler)
         updates = train_group(fleet, self.method, self.codec, round, state.models, loads)
         state = replace(state, round=round, sampler=sampler)
         if not updates:
@@ -110,7 +120,7 @@ class Server:
             models={G: after},
             optimizer={VELOCITY: velocity},
             moved=[*state.moved, moved],
-            events=(Note(f"the generator moved by {moved:.3g}"),),
+            events=(Moved(moved),),
         )
         return state, [update.report for update in updates]
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rayfed.config import Model
+from rayfed.config import Model, parse
+from rayfed.errors import UserError
 from rayfed.models import flat
-from rayfed.models.gan import GAN, to_images, to_uint8
-from rayfed.models.networks import LATENT
+from rayfed.models.gan import GAN, gan_of, to_images, to_uint8
+from rayfed.models.networks import LATENT, architecture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,6 +65,34 @@ def test_three_steps_equal_plain_pytorch(name: str, loss) -> None:
     for key, theirs in (("generator", generator), ("discriminator", discriminator)):
         moved = flat.module_to_vector(theirs) - start[key]
         assert np.linalg.norm(gan.models()[key] - start[key] - moved) < 0.01 * np.linalg.norm(moved)
+
+
+PAIRS = "tests.plugins.networks"
+
+
+@pytest.mark.parametrize("name", ["dcgan28", f"{PAIRS}:NORMED"])
+def test_batch_norm_over_vectors_cannot_do_with_a_batch_of_one(name: str) -> None:
+    """As torch says in the first step."""
+    tree = {"method": {"name": "fegan", "batch": 1}, "model": {"name": name, "width": 4}}
+    with pytest.raises(UserError) as caught:
+        gan_of(parse(tree), 1, 10)
+    assert str(caught.value) == (
+        f"method.batch = 1: {name}'s BatchNorm over vectors needs at least 2 images in a batch"
+    )
+    gan = GAN(Model(name=name, width=4), 1)
+    gan.load_optimizer_state(None)
+    side = architecture(name).side
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        gan.train(batches(1, size=1, side=side), seed=0)
+    gan.train(batches(1, size=2, side=side), seed=0)
+
+
+@pytest.mark.parametrize("name", ["lsgan", "dcgan32", f"{PAIRS}:GOOD"])
+def test_other_networks_train_on_a_batch_of_one(name: str) -> None:
+    gan = gan_of(parse({"method": {"name": "fegan", "batch": 1}, "model": {"name": name}}), 1, 10)
+    gan.load_optimizer_state(None)
+    gan.initialise(0)
+    assert np.isfinite(gan.train(batches(1, size=1, side=architecture(name).side), seed=0)).all()
 
 
 def test_a_workspace_carries_nothing_from_one_device_to_the_next() -> None:

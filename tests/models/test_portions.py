@@ -1,6 +1,7 @@
 """Discriminators in portions: the paper's counts, operations by hand, and the same network as the whole."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from rayfed.config import Model
 from rayfed.models.block import merge, paper_ends
 from rayfed.models.gan import GAN
 from rayfed.models.networks import ARCHITECTURES
-from rayfed.models.portions import blocks, cut, describe, described
+from rayfed.models.portions import blocks, describe, described
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCKS = {"lsgan": 5, "dcgan28": 4, "dcgan32": 4, "dcgan64": 5}
@@ -56,7 +57,8 @@ def test_blocks_are_the_discriminator_and_share_its_weights(name: str) -> None:
 def test_portions_one_after_the_other_are_the_discriminator(name: str) -> None:
     """Values and the gradient of the input, which passes from portion to portion as it would between devices."""
     whole = discriminator(name).eval()
-    portions = cut(blocks(whole), paper_ends(BLOCKS[name]))
+    parts, ends = blocks(whole), paper_ends(BLOCKS[name])
+    portions = [nn.Sequential(*parts[first:end]) for first, end in pairwise((0, *ends))]
     assert len(portions) == BLOCKS[name] - 1
     side = ARCHITECTURES[name].side
     x = torch.randn(3, 1, side, side, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Pairs of networks as somebody might write them for `model.name`: one that is right, and each thing that is wrong."""
+"""Pairs of networks as somebody might write them for `model.name`: two that are right, and each thing that is wrong."""
 
 from dataclasses import replace
 
@@ -15,6 +15,21 @@ def build(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module
     return generator, nn.Sequential(nn.Flatten(), nn.Linear((channels + classes) * SIDE**2, 1))
 
 
+def build_normed(channels: int, width: int, classes: int) -> tuple[nn.Module, nn.Module]:
+    """BatchNorm over the vectors of both."""
+    generator = nn.Sequential(
+        nn.Linear(LATENT + classes, width),
+        nn.BatchNorm1d(width),
+        nn.Linear(width, channels * SIDE**2),
+        nn.Unflatten(1, (channels, SIDE, SIDE)),
+    )
+    pixels = (channels + classes) * SIDE**2
+    discriminator = nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 1)
+    )
+    return generator, discriminator
+
+
 def _generator(network: nn.Module) -> Architecture:
     return Architecture(lambda *sizes: (network, build(*sizes)[1]), SIDE, "bce")
 
@@ -29,6 +44,7 @@ class _Twice(nn.Module):
 
 
 GOOD = Architecture(build, SIDE, "mse")
+NORMED = Architecture(build_normed, SIDE, "bce")
 NO_FUNCTION = replace(GOOD, build=None)  # type: ignore[arg-type]
 NO_SIDE = replace(GOOD, side=0)
 NO_LOSS = replace(GOOD, loss="wasserstein")

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from rayfed.events import ClientFailed, ClientLeftOut, ClientMoved, DeviceDrifted, DevicesBack, Note, from_json
-from rayfed.report.events import events_csv, sentence
+from rayfed.events import Note, from_json
+from rayfed.methods.fsl_gan.events import ClientFailed, ClientLeftOut, ClientMoved, DeviceDrifted, DevicesBack
+from rayfed.report.events import events_csv
 
 SENTENCES = [
     (DevicesBack(("a/1",)), "a/1 is back"),
@@ -33,7 +34,7 @@ SENTENCES = [
 
 @pytest.mark.parametrize(("event", "text"), SENTENCES)
 def test_an_event_is_a_sentence(event, text):
-    assert sentence(event) == text
+    assert event.sentence() == text
 
 
 @pytest.mark.parametrize("event", [event for event, _ in SENTENCES])

@@ -1,12 +1,15 @@
 """The registry: loads by hand, capabilities, and choices that do not depend on what came before."""
 
+import inspect
 import json
 
 import numpy as np
 import pytest
 
 from rayfed.config import parse
-from rayfed.scheduling.load import Capability, Load, equal_load, linear_load
+from rayfed.data.population import Population
+from rayfed.methods.spec import method_of
+from rayfed.scheduling.load import Capability, Load, capabilities, equal_load, linear_load
 from rayfed.scheduling.scheduler import Scheduler
 from rayfed.twin.network import Network
 
@@ -42,10 +45,23 @@ def scheduler(**method: object) -> Scheduler:
 
 def test_weak_devices_are_as_many_as_asked_and_get_less() -> None:
     registry = scheduler(load="linear", batch=40, iterations=30)
-    weak = [k for k, capability in enumerate(registry.capabilities) if capability.memory < 1]
+    found = capabilities(registry.config.devices, registry.config.seed)
+    weak = [k for k, capability in enumerate(found) if capability.memory < 1]
     assert len(weak) == 3
     for device, load in enumerate(registry.loads(list(range(10)))):
         assert load == (Load(20, 18, 20) if device in weak else Load(40, 30, 40))
+
+
+@pytest.mark.parametrize("name", ["fegan", "fsl-gan"])
+def test_what_a_server_half_sees_of_it_is_there_on_ray_too(name: str) -> None:
+    """There its methods are remote calls, and `config` is all that the actor's stand-in holds."""
+    clients = [{"name": "a", "devices": [{"name": "0", "capacity": 1e6, "time_factor": 1.0}]}]
+    section = {"name": name} | ({"clients": clients} if name == "fsl-gan" else {"fraction": 1.0})
+    config = parse({"method": section, "devices": {"count": 1}, "model": {"name": "dcgan28", "width": 4}})
+    counts = np.array([[10, 10]])
+    registry = method_of(config).scheduler(config, Population(1, counts, counts[0], counts[0]))
+    public = [each for each in dir(registry) if not each.startswith("_")]
+    assert [each for each in public if not inspect.ismethod(getattr(registry, each))] == ["config"]
 
 
 def test_random_selection_is_keyed_by_round_alone() -> None:

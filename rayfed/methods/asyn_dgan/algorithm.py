@@ -10,19 +10,23 @@ scene; here it is the class label, drawn by a site's class frequencies from a se
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.ids import ClientId, DeviceId
-from rayfed.methods.context import DeviceContext, ServerContext
+from rayfed.methods.context import DeviceContext
 from rayfed.methods.exchange import collect
-from rayfed.methods.md_gan.algorithm import NO_SCORES, D, Feedback, load_discriminator
-from rayfed.methods.md_gan.algorithm import Server as MdGanServer
-from rayfed.models.gan import seeded, to_images
+from rayfed.methods.md_gan.layout import (
+    NO_SCORES,
+    CentralServer,
+    D,
+    Feedback,
+    load_discriminator,
+    train_discriminator,
+)
+from rayfed.models.gan import seeded
 from rayfed.scheduling.load import Load
-from rayfed.scheduling.scheduler import Scheduler
 from rayfed.seeding import generator, torch_seed
 from rayfed.tasks.gan.workspace import GanWorkspace
 
@@ -41,14 +45,11 @@ class Device:
         load_discriminator(self.context, self.state)
         images = workspace.unpack_images(fakes)
         labels = conditions(seed, round, iteration, shard.client, shard.class_counts(), len(images))
-        steps, losses = load.iterations, []
         with seeded(torch_seed(seed, round, self.context.device, f"train {iteration}")):
-            for batch in shard.indices(load.batch, round, iteration * steps, steps):
-                real = to_images(shard.images[batch], gan.device)
-                losses.append(gan.discriminator_step(real, images, shard.labels[batch], labels))
+            loss_d = train_discriminator(self.context, images, load, round, iteration, labels)
             gradient, _, loss_g = gan.feedback(images, labels)
         self.state = gan.models([D]) | gan.optimizer_state([D])
-        metrics = {"loss_g": float(loss_g), "loss_d": float(torch.stack(losses).mean())}
+        metrics = {"loss_g": float(loss_g), "loss_d": loss_d}
         return Feedback(shard.client, workspace.pack_images(gradient, "feedback"), NO_SCORES, metrics)
 
 
@@ -58,12 +59,8 @@ def conditions(seed: int, round: int, iteration: int, client: ClientId, counts: 
     return rng.choice(len(counts), size, p=counts / counts.sum())
 
 
-class Server(MdGanServer):
+class Server(CentralServer):
     """The central generator."""
-
-    def __init__(self, context: ServerContext[GanWorkspace, Scheduler]) -> None:
-        super().__init__(context)
-        self.counts = self.scheduler.class_counts()
 
     def iterate(self, fleet: Fleet, loads: Mapping[ClientId, Load], round: int, iteration: int) -> list[Feedback]:
         """One iteration: fakes to every site, its gradients back, one step of G."""

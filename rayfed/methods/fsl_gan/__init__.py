@@ -1,7 +1,8 @@
 """FSL-GAN: "Federated Split GANs" (2022), a discriminator per client, split over the client's own devices.
 
 The server's algorithm is in `rayfed.methods.fsl_gan.algorithm`, a device's half in `device`; `scheduler` decides who
-holds which portions (section 4), `planner` makes a round's chains of them, `settings` says what can be configured.
+holds which portions (section 4), `planner` makes a round's chains of them, `settings` says what can be configured,
+`events` what a run tells.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ from dataclasses import replace
 from rayfed.config import Device, RunConfig
 from rayfed.data.population import Population
 from rayfed.errors import UserError, counted
-from rayfed.events import DeviceDrifted, Event
+from rayfed.events import Event
 from rayfed.ids import ClientId, DeviceId
+from rayfed.methods.fsl_gan.events import DeviceDrifted
 from rayfed.methods.fsl_gan.scheduler import ClientScheduler
 from rayfed.methods.fsl_gan.settings import FslState, Settings, hardware, settings_of
 from rayfed.methods.spec import MethodSpec, Topology
@@ -22,18 +24,13 @@ TOLD = 3
 
 
 def validate(config: RunConfig) -> None:
-    """A client for every part of the data, micro-batches that the discriminator can do with, nobody late."""
+    """A client for every part of the data, images for every micro-batch, nobody late."""
     method = settings_of(config)
     clients, count, batch = len(method.clients), config.devices.count, method.batch
     if clients != count:
         raise ValueError(
             f"devices.count = {count}: fsl-gan spreads the data over its clients, and the table has {clients}; "
             f"set it to {clients}"
-        )
-    if method.micro_batches > 1 and config.model.name != "dcgan28":
-        raise ValueError(
-            f"method.micro_batches = {method.micro_batches}: {config.model.name}'s discriminator has BatchNorm, "
-            "whose gradients need the whole batch; use 1, or dcgan28"
         )
     if method.micro_batches > batch:
         raise ValueError(
@@ -54,10 +51,12 @@ def scheduler(config: RunConfig, population: Population) -> ClientScheduler:
 
 
 def preflight(config: RunConfig, population: Population) -> list[str]:
-    """Tell of the clients that can take no part; raise UserError when that is all of them.
+    """Tell of the clients that can take no part; raise UserError when that is all of them, or for a discriminator that
+    micro-batches cannot pass through.
 
     Devices have capacities of their own, which plans heed: the twin's memory is not looked at.
     """
+    _check_micro_batches(config, population)
     misfits = scheduler(config, population).misfits()
     told = [f"client {name}: {reason}" for name, reason in misfits.items()]
     if len(told) == config.devices.count:
@@ -66,6 +65,18 @@ def preflight(config: RunConfig, population: Population) -> list[str]:
     if len(told) > TOLD:
         notices.append(f"{counted(len(told) - TOLD, 'more client')} without a part; see rayfed plan")
     return notices
+
+
+def _check_micro_batches(config: RunConfig, population: Population) -> None:
+    from rayfed.models.networks import has_batch_norm
+    from rayfed.models.portions import splittable
+
+    count = settings_of(config).micro_batches
+    if count > 1 and has_batch_norm(splittable(config.model, population.channels)):
+        raise UserError(
+            f"method.micro_batches = {count}: {config.model.name}'s discriminator has BatchNorm, whose gradients need "
+            "the whole batch; use 1, or dcgan28"
+        )
 
 
 def topology(config: RunConfig) -> Topology:

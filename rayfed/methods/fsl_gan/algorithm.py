@@ -105,8 +105,8 @@ class Server:
         self, fleet: Fleet, chains: list[Chain], handles: Sequence[Handle], round: int, iteration: int
     ) -> tuple[list[Chain], list[Chain]]:
         """A step of D and the pass for G of every client; the chains that replied in full, and the others."""
-        self._there_and_back(fleet, chains, handles, round, iteration, for_generator=False)
-        ends = self._there_and_back(fleet, chains, [None] * len(handles), round, iteration, for_generator=True)
+        self.there_and_back(fleet, chains, handles, round, iteration, for_generator=False)
+        ends = self.there_and_back(fleet, chains, [None] * len(handles), round, iteration, for_generator=True)
         futures = [future for chain in chains for future in ends[chain.client]]
         replies = iter(fleet.collect(futures, self.method.deadline_s) if futures else [])
         whole, broken = [], []
@@ -120,7 +120,7 @@ class Server:
                 broken.append(chain)
         return whole, broken
 
-    def _there_and_back(
+    def there_and_back(
         self,
         fleet: Fleet,
         chains: list[Chain],

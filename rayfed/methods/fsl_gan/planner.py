@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rayfed.errors import CapacityError
-from rayfed.events import ClientFailed, ClientLeftOut, ClientMoved, DevicesBack, Event
+from rayfed.events import Event
 from rayfed.fleet.protocol import Fleet, Future, Handle, Missing
 from rayfed.ids import ClientId, DeviceId
+from rayfed.methods.fsl_gan.events import ClientFailed, ClientLeftOut, ClientMoved, DevicesBack
 from rayfed.methods.fsl_gan.messages import Passed, Place
 from rayfed.methods.fsl_gan.scheduler import ClientScheduler, Placement
 from rayfed.methods.fsl_gan.settings import FslState, Plan, Settings

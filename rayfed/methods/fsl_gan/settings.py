@@ -37,7 +37,8 @@ class Settings(Training):
     portions: Literal["paper", "blocks"] = "paper"
     """What is placed: each block of the discriminator, the last two together (`paper`), or each alone (`blocks`)."""
     micro_batches: Count = 1
-    """The parts of a batch that pass through the devices one behind the other; more than 1 needs dcgan28."""
+    """The parts of a batch that pass through the devices one behind the other; more than 1 needs a discriminator
+    without BatchNorm, as dcgan28's is."""
     drop_slowest: bool = False
     """Whether the client whose step takes longest is left out."""
 

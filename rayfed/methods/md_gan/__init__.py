@@ -1,10 +1,11 @@
 """MD-GAN (Hardy et al., IPDPS 2019), and F2U and F2A (Yonetani et al. 2019) in its layout.
 
-Algorithm 1 is in `rayfed.methods.md_gan.algorithm`.
+Algorithm 1 is in `rayfed.methods.md_gan.algorithm`, F2U's and F2A's rules are in `forgiving`, and `layout` is what they
+and AsynDGAN have in common.
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,8 +16,10 @@ from rayfed.methods.spec import MethodSpec
 
 
 class CentralGenerator(DistributedTraining):
-    """One generator on the server, and every device in every iteration; F2U knows nothing beside."""
+    """One generator on the server, and every device in every iteration."""
 
+    sends_scores: ClassVar[bool] = False
+    """Whether devices say of each image that they get how real they find it."""
     d_steps: Count = 1
     """L, the steps on a device's discriminator in an iteration; a round has `iterations` iterations."""
 
@@ -47,6 +50,11 @@ class Settings(CentralGenerator):
         """Discriminators are swapped."""
         return self.swap_epochs > 0
 
+    @property
+    def without_peers(self) -> str:
+        """Without swaps."""
+        return "method.swap_epochs = 0"
+
     def distinct_batches(self, devices: int) -> int:
         """k, at least 1."""
         return max(1, math.ceil(math.log(devices))) if self.batches == "log" else self.batches
@@ -58,9 +66,16 @@ class Settings(CentralGenerator):
         return max(1, round(self.swap_epochs * (images_per_device / (self.batch * self.d_steps))))
 
 
+class F2U(CentralGenerator):
+    """Yonetani et al. 2019: for each image, the most forgiving discriminator updates G."""
+
+    sends_scores: ClassVar[bool] = True
+
+
 class F2A(CentralGenerator):
     """Yonetani et al. 2019: a mix of the discriminators that favours the forgiving ones updates G."""
 
+    sends_scores: ClassVar[bool] = True
     forgiveness: Annotated[float, Field(ge=0)] = 1.0
     """lambda, the factor in the softmax: 0 gives the plain mean, a large one F2U."""
 
@@ -91,15 +106,15 @@ METHODS = [
     MethodSpec(
         name="f2u",
         about="the most forgiving D updates G (Yonetani et al. 2019)",
-        settings=CentralGenerator,
-        server="rayfed.methods.md_gan.algorithm:F2UServer",
-        device="rayfed.methods.md_gan.algorithm:ScoringDevice",
+        settings=F2U,
+        server="rayfed.methods.md_gan.forgiving:F2UServer",
+        device="rayfed.methods.md_gan.algorithm:Device",
     ),
     MethodSpec(
         name="f2a",
         about="a mix favouring forgiving Ds updates G (Yonetani et al.)",
         settings=F2A,
-        server="rayfed.methods.md_gan.algorithm:F2AServer",
-        device="rayfed.methods.md_gan.algorithm:ScoringDevice",
+        server="rayfed.methods.md_gan.forgiving:F2AServer",
+        device="rayfed.methods.md_gan.algorithm:Device",
     ),
 ]

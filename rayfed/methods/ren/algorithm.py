@@ -9,7 +9,7 @@ Both networks use the run's loss and Adam: G ascends log D(G(z)) with BCE (the n
 writes log(1 - D(G(z))).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +21,7 @@ from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.ids import DeviceId
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, collect, is_valid
+from rayfed.methods.exchange import Report, Update, average, choose_group, collect, is_valid
 from rayfed.methods.ren import Settings
 from rayfed.methods.state import State
 from rayfed.models.gan import seeded, to_images
@@ -86,9 +86,7 @@ class Server:
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One communication round; without any update both models stay as they are."""
         round = state.round + 1
-        group, sampler = self.scheduler.select(round, state.sampler)
-        group = sorted(group)
-        loads = dict(zip(group, self.scheduler.loads(group), strict=True))
+        loads, sampler = choose_group(self.scheduler, round, state.sampler)
         weights = GroupWeights(by_batch, loads)
         phi = fleet.share(self._encode(state, PHI), since="phi")
         theta = fleet.share(self._encode(state, THETA))
@@ -104,12 +102,18 @@ class Server:
         if not updates:
             return after, []
         after, metrics = trained
-        phi_mean = average(fleet, self.workspace.meter, codec, updates, weights)
-        after = replace(after, models=after.models | phi_mean)
+        after = self.average_discriminators(fleet, after, updates, weights)
         fleet.mark("phi")
         if not parallel:
             after, metrics = self.update_generator(fleet, after)
         return after, [_report(update, metrics) for update in updates]
+
+    def average_discriminators(
+        self, fleet: Fleet, state: State, updates: Sequence[Update], weights: GroupWeights
+    ) -> State:
+        """Algorithm 2: phi becomes the mean of the devices' discriminators, weighted by their batches m_k."""
+        phi = average(fleet, self.workspace.meter, self.workspace.codecs[PHI], updates, weights)
+        return replace(state, models=state.models | phi)
 
     def update_generator(self, fleet: Fleet, state: State) -> tuple[State, dict[str, float]]:
         """Algorithm 3: n_g steps of G against the state's phi; the state with the new G, and G's mean loss."""

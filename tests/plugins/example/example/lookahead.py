@@ -18,7 +18,7 @@ from rayfed.config import FederatedTraining
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, train_group
+from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -70,9 +70,8 @@ class Server:
 
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """Choose who takes part, let them train, and go a part of the way to their mean."""
-        round, workspace, scheduler = state.round + 1, self.context.workspace, self.context.scheduler
-        group, sampler = scheduler.select(round, state.sampler)
-        loads = dict(zip(sorted(group), scheduler.loads(sorted(group)), strict=True))
+        round, workspace = state.round + 1, self.context.workspace
+        loads, sampler = choose_group(self.context.scheduler, round, state.sampler)
         updates = train_group(fleet, self.method, workspace.codec, round, state.models, loads)
         models = state.models
         if updates:  # none where too few replied: the models stay as they are

@@ -69,7 +69,7 @@ def test_rows_of_held_out_samples_are_told_of_and_small_devices_too(folder: Path
     assert outcome.code == 0, outcome.err
     assert outcome.err.splitlines()[:2] == [
         "data.partition = file:homes.csv: 4 of its rows name samples that are held out for the test, and are left out",
-        "1 of 2 devices hold fewer than method.batch = 20 images and train on batches of all they have",
+        "method.batch = 20: 1 of 2 devices with fewer images; such a device trains on batches of all it has",
     ]
     assert facts(folder)[1]["class_counts"] == [[0, 18, 9], [9, 0, 0]]
 
@@ -124,7 +124,7 @@ def test_methods_are_compared_on_the_same_file(folder: Path) -> None:
             "them out"),
         ({}, by_rows([1, 1]), "homes.csv: device 0 holds no sample; each of 0 to 1 must hold a training image"),
         ({}, "sample,device,site\n", "homes.csv, line 1: unknown column 'site'; the columns are sample, device"),
-        ({}, by_rows([0, 1]), "method.batch = 2: device 0, the largest, holds 1 images; use at most 1"),
+        ({}, by_rows([0, 1]), "method.batch = 2: device 0, the largest, holds 1 image; use at most 1"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_one_line_and_leaves_nothing_behind(

@@ -198,7 +198,7 @@ NAMES = "it must be the classes' names, as in ('cat', 'dog')"
             {"images": SIX, "labels": np.array(["a"] * 5 + ["b"])},
             "class 'b': one image; a class needs two, as one is held out for the test",
         ),
-        (NAMED | {"classes": np.array(["a"])}, "labels have a 1; with 1 classes they must be 0 to 0"),
+        (NAMED | {"classes": np.array(["a"])}, "labels have a 1; with 1 class they must be 0 to 0"),
         (
             {"images": SIX, "labels": AB, "classes": np.array(["a", "b"])},
             "labels are <U1; they must be integers, indices into classes",

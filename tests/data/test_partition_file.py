@@ -74,7 +74,7 @@ COLUMNS = "the columns are sample, device"
         ("sample,device,client\n0,0,0\n", f", line 1: unknown column 'client'; {COLUMNS}"),
         ("sample,device,\n0,0,\n", f", line 1: unknown column ''; {COLUMNS}"),
         ("sample,device,sample\n0,0,0\n", ", line 1: column sample is there twice"),
-        (f"{GOOD}\n3\n", ", line 6: 1 cells under 2 columns"),
+        (f"{GOOD}\n3\n", ", line 6: 1 cell under 2 columns"),
         (f"{GOOD}3,0,0\n", ", line 5: 3 cells under 2 columns"),
         (f"{GOOD}6,0\n", ", line 5: sample = '6': must be a sample's number, 0 to 5"),
         (f"{GOOD}-1,0\n", ", line 5: sample = '-1': must be a sample's number, 0 to 5"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -145,7 +146,7 @@ def evaluate(
     from rayfed.app.evaluate import evaluate as evaluate_run
     from rayfed.console.tables import print_table
 
-    found = evaluate_run(runs.open_store(runs_dir, store), run_id, overrides or ())
+    found = evaluate_run(runs.open_store(runs_dir, store), run_id, overrides or (), partial(print, file=sys.stderr))
     if as_json:
         print(json.dumps(found))
     else:

@@ -17,6 +17,7 @@ from rayfed.data.population import EvaluationData, Population
 from rayfed.data.shard import Shards
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.scheduler import Scheduler as Registry
+from rayfed.tasks.base import judged
 
 RESTARTS = 3
 """How often Ray restarts a dead device host or evaluator and runs its calls again, before they count as lost."""
@@ -152,8 +153,8 @@ class Evaluator:
         return self.evaluator.about()
 
     def evaluate(self, round: int, arrays: Any) -> Any:
-        """See `rayfed.tasks.base.Evaluator.evaluate`."""
-        return self.evaluator.evaluate(round, arrays)
+        """See `rayfed.tasks.base.judged`."""
+        return judged(self.evaluator, round, arrays)
 
 
 def _references(scheduler: str) -> list[Any]:

@@ -22,7 +22,10 @@ class Callback:
         """A round is over; its metrics are complete but for those of an evaluation."""
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        """An evaluation is there, of this round or an earlier one; its pictures lie in these files."""
+        """An evaluation is there, of this round or an earlier one; its pictures lie in these files.
+
+        A new run's first is of round 0, the initial state: pictures without metrics.
+        """
 
 
 class StoreCallback(Callback):
@@ -38,7 +41,8 @@ class StoreCallback(Callback):
         self._store.commit(self._run_id, checkpoint.commit(), self._keep)
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        self._store.set_metric(self._run_id, result.round, result.metrics)
+        if result.metrics:
+            self._store.set_metric(self._run_id, result.round, result.metrics)
 
 
 class TrackingCallback(Callback):

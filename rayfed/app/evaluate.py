@@ -1,6 +1,6 @@
 """The evaluation of a run as it was last committed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rayfed.app.result import Round, outcome_of
@@ -11,10 +11,17 @@ from rayfed.methods.spec import method_of
 from rayfed.store import Store
 
 
-def evaluate(store: Store, run_id: str, overrides: Iterable[str], round: Round = "last") -> dict[str, Any]:
+def evaluate(
+    store: Store,
+    run_id: str,
+    overrides: Iterable[str],
+    round: Round = "last",
+    notice: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
     """The task's metrics of a run after a round; `overrides` may change how it is evaluated, not the run.
 
-    Raises UserError for other overrides, and for a round that is not kept.
+    `notice` hears which of the metrics say little, a line each. Raises UserError for other overrides, and for a round
+    that is not kept.
     """
     chosen = list(overrides)
     for override in chosen:
@@ -25,4 +32,6 @@ def evaluate(store: Store, run_id: str, overrides: Iterable[str], round: Round =
     task = method_of(config).task
     data = prepare(config, task.side(config.model)).evaluation_data
     result = task.evaluator(config, data).evaluate(number, outcome)
+    for warning in result.warnings:
+        notice(warning)
     return {"run": run_id, "round": number, **result.metrics}

@@ -1,6 +1,8 @@
 """The commands about runs that are there: what they have come to, and what can be taken from them."""
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,7 +98,8 @@ def evaluate(
     from rayfed.app.evaluate import evaluate as evaluate_run
     from rayfed.console.tables import print_table
 
-    found = evaluate_run(runs.open_store(runs_dir, store), run_id, overrides or (), round)
+    said = partial(print, file=sys.stderr)
+    found = evaluate_run(runs.open_store(runs_dir, store), run_id, overrides or (), round, said)
     if as_json:
         print(json.dumps(found))
     else:

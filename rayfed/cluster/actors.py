@@ -18,6 +18,7 @@ from rayfed.data.population import EvaluationData, Population
 from rayfed.data.shard import Shards
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.scheduler import Scheduler as Registry
+from rayfed.tasks.base import judged
 
 RESTARTS = 3
 """How often Ray restarts a dead device host or evaluator and runs its calls again, before they count as lost."""
@@ -171,6 +172,6 @@ class Evaluator(_Serving):
         return self._work.about()
 
     def evaluate(self, run: str, round: int, arrays: Any) -> Any:
-        """See `rayfed.tasks.base.Evaluator.evaluate`."""
+        """See `rayfed.tasks.base.judged`."""
         self.prepare(run)
-        return self._work.evaluate(round, arrays)
+        return judged(self._work, round, arrays)

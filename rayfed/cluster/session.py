@@ -63,8 +63,9 @@ class RaySession:
         self._hosts = self._start_hosts()
         self._server = self._take(server)
         self._evaluator = self._take(evaluator) if config.evaluation.every else None
-        serving = [*self._hosts, *([self._evaluator] if self._evaluator else [])]
-        ready = [scheduler.ready.remote(), *(actor.prepare.remote(self._run) for actor in serving)]
+        ready = [scheduler.ready.remote(), *(host.prepare.remote(self._run) for host in self._hosts)]
+        if self._evaluator:
+            ready.append(self._evaluator.ready.remote())
         ready.append(self._server.prepare.remote(self._run, self._hosts, self.capacity.host_of, scheduler))
         self._await(ready)
 

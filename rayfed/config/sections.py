@@ -161,7 +161,8 @@ class Evaluation(Section):
     """How often the generator is evaluated, on how many images, and in which feature space its FID is taken."""
 
     every: Annotated[int, Field(ge=0, le=10**9)] = 5
-    """Rounds between two evaluations; the last round is evaluated too. 0 means that there are none."""
+    """Rounds between two evaluations; the last round is evaluated too, and the initial networks' samples are drawn. 0
+    means that there are none."""
     samples: Annotated[int, Field(ge=2, le=10**7)] = 10_000
     """How many images are generated for an FID; the real side is the whole test split."""
     extractor: Literal["auto", "inception", "classifier", "both"] = "auto"

@@ -37,7 +37,10 @@ class Callback:
         """A round is over; its metrics are complete but for those of an evaluation."""
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        """An evaluation is there, of this round or an earlier one; its pictures lie in these files."""
+        """An evaluation is there, of this round or an earlier one; its pictures lie in these files.
+
+        A new run's first is of round 0, the initial state: pictures without metrics.
+        """
 
     def on_end(self, checkpoint: Checkpoint) -> None:
         """The last round is over and judged, or the run was told to stop. A run that fails does not get here."""
@@ -60,7 +63,8 @@ class StoreCallback(Callback):
         self._commit(checkpoint)
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        self._store.set_metric(self._run_id, result.round, result.metrics)
+        if result.metrics:
+            self._store.set_metric(self._run_id, result.round, result.metrics)
         if self._is_judged(result.metrics):
             self._judged.append((result.round, result.metrics))
             judged = {round for round, _ in self._judged}

@@ -64,11 +64,13 @@ class Driver:
     initial: Arrays | None = None
     """Networks with which a new run begins instead of the method's own; see `Trainer.start`."""
     stop: Stop = field(default_factory=Stop)
+    _warned: set[str] = field(default_factory=set, init=False)
 
     def drive(self, last: Checkpoint | None) -> Checkpoint:
         """Rounds until the last one, until `stop`, or until a callback gives a reason to end.
 
-        1. Start: a new run's initial state goes to the callbacks; a resumed one's pending evaluations are made again.
+        1. Start: a new run's initial state goes to the callbacks and is drawn; a resumed one's pending evaluations are
+           made again.
         2. A round.
         3. Its throughput, from the last round's end to this one's.
         4. The callbacks, the store's commit first.
@@ -111,6 +113,9 @@ class Driver:
         if last is None:
             for callback in self.callbacks:
                 callback.on_start(checkpoint)
+            if self.config.evaluation.every:
+                self.session.evaluate(checkpoint.round, self._task.outcome(checkpoint.state.arrays))
+                self._hear(wait=False)
         elif not {metric.name for metric in self._task.metrics} & checkpoint.metrics.keys():
             self._evaluate_if_due(checkpoint)
         return checkpoint
@@ -151,6 +156,10 @@ class Driver:
             if isinstance(result, EvaluationFailure):
                 self.notice(f"no evaluation: {result.reason}; training goes on")
                 continue
+            for warning in result.warnings:
+                if warning not in self._warned:
+                    self._warned.add(warning)
+                    self.notice(warning)
             pictures = save_pictures(result, self.folder)
             for callback in self.callbacks:
                 callback.on_evaluation(result, pictures)

@@ -11,7 +11,7 @@ from rayfed.engine.trainer import Trainer, device_host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Arrays
 from rayfed.methods.spec import method_of
-from rayfed.tasks.base import EvaluationFailure, EvaluationResult
+from rayfed.tasks.base import EvaluationFailure, EvaluationResult, judged
 
 Evaluated = EvaluationResult | EvaluationFailure
 
@@ -26,7 +26,10 @@ class Session(Protocol):
         """See `Trainer.round`; the device states are arrays."""
 
     def evaluate(self, round: int, arrays: Arrays) -> None:
-        """Have what `Task.outcome` gave of the state after `round` judged, at once or beside the training."""
+        """Have what `Task.outcome` gave of the state after `round` judged, at once or beside the training.
+
+        Of the initial state, round 0, only the pictures are drawn.
+        """
 
     def evaluations(self, wait: bool) -> list[Evaluated]:
         """Those that are ready, or, after waiting, all."""
@@ -62,7 +65,7 @@ class LocalSession:
 
     def evaluate(self, round: int, arrays: Arrays) -> None:
         assert self._evaluator is not None
-        self._ready.append(self._evaluator.evaluate(round, arrays))
+        self._ready.append(judged(self._evaluator, round, arrays))
 
     def evaluations(self, wait: bool) -> list[Evaluated]:
         ready, self._ready = self._ready, []

@@ -91,6 +91,10 @@ class ClassifierExtractor:
         """Features [N, 64] of images [N, C, H, W]."""
         return extract(self._network.embed, images, 1000, self.device)
 
+    def accuracy(self, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> float:
+        """The share of images [N, C, H, W] whose label [N] it gets right."""
+        return _accuracy(self._network, images, labels, self.device)
+
 
 def _train(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> tuple[Network, float]:
     """A trained network and its accuracy on what it was trained on.
@@ -110,8 +114,13 @@ def _train(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> tuple[Netw
                 F.cross_entropy(network(torch.tensor(images[chosen.numpy()])), targets[chosen]).backward()
                 optimizer.step()
                 schedule.step()
-        scores = extract(network, images, 1000, torch.device("cpu"))
-    return network, float((scores.argmax(axis=1) == targets.numpy()).mean())
+        accuracy = _accuracy(network, images, labels, torch.device("cpu"))
+    return network, accuracy
+
+
+def _accuracy(network: Network, images: NDArray[np.uint8], labels: NDArray[np.integer], device: torch.device) -> float:
+    scores = extract(network, images, 1000, device)
+    return float((scores.argmax(axis=1) == labels).mean())
 
 
 @contextmanager

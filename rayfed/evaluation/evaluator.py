@@ -13,6 +13,7 @@ from rayfed.evaluation import cache
 from rayfed.evaluation.classifier import ClassifierExtractor
 from rayfed.evaluation.extractor import Extractor
 from rayfed.evaluation.fid import Statistics, frechet_distance, statistics
+from rayfed.evaluation.limits import Limits, find_limits
 from rayfed.evaluation.weights import ENV, download_weights, find_weights, hub_path
 
 
@@ -46,6 +47,9 @@ class Evaluator:
     """What `evaluate` gives: "fid", "fid_classifier", or both."""
     extractors: dict[str, str]
     """Of each extractor, by name: the file of its weights and the start of their SHA-256."""
+    limits: Limits | None = None
+    """What `fid_classifier` can tell on this data. Inception's features are made for any images and its floor is dear
+    (thousands of images at 8 to 20 a second on a CPU): `fid` has none."""
 
     def __init__(
         self,
@@ -53,27 +57,32 @@ class Evaluator:
         train_images: NDArray[np.uint8],
         train_labels: NDArray[np.integer],
         test_images: NDArray[np.uint8],
+        test_labels: NDArray[np.integer],
         dataset_key: str,
         cache_dir: str | Path | None = None,
         device: str = "cpu",
     ) -> None:
-        """Load or train the extractors and take the statistics of test_images [N, C, H, W].
+        """Load or train the extractors and take the statistics of test_images [N, C, H, W] with test_labels [N].
 
-        Both are kept under `cache_dir` (none: the user's cache), by `dataset_key`, which must name the data for good;
-        train_images [M, C, H, W] and train_labels [M] are read only to train the classifier. Raises UserError when
-        Inception is asked for by name and cannot be had, or the cache cannot be written.
+        All is kept under `cache_dir` (none: the user's cache), by `dataset_key`, which must name the data for good;
+        train_images [M, C, H, W] and train_labels [M] are read only for the classifier and its limits. Raises
+        UserError when Inception is asked for by name and cannot be had, or the cache cannot be written.
         """
         self._shape = test_images.shape[1:]
-        chosen: list[Extractor] = []
+        self._real: list[tuple[Extractor, Statistics]] = []
+        kept = dataset_key, cache_dir
         if config.extractor in ("inception", "both") or (config.extractor == "auto" and find_weights(config.weights)):
             from rayfed.evaluation.inception import InceptionExtractor
 
-            chosen.append(InceptionExtractor(config.weights, device))
+            inception = InceptionExtractor(config.weights, device)
+            self._real.append((inception, _real_statistics(inception, test_images, *kept)))
         if config.extractor != "inception":
-            chosen.append(ClassifierExtractor.train_or_load(train_images, train_labels, dataset_key, cache_dir, device))
-        self._real = [(e, _real_statistics(e, test_images, dataset_key, cache_dir)) for e in chosen]
-        self.metrics = tuple(e.metric for e in chosen)
-        self.extractors = {e.name: f"{e.path} sha256:{e.sha256[:16]}" for e in chosen}
+            classifier = ClassifierExtractor.train_or_load(train_images, train_labels, *kept, device)
+            real = _real_statistics(classifier, test_images, *kept)
+            self._real.append((classifier, real))
+            self.limits = find_limits(classifier, real, train_images, test_images, test_labels, config.samples, *kept)
+        self.metrics = tuple(e.metric for e, _ in self._real)
+        self.extractors = {e.name: f"{e.path} sha256:{e.sha256[:16]}" for e, _ in self._real}
 
     def evaluate(self, images: NDArray[np.uint8]) -> dict[str, float]:
         """The FID of images [N, C, H, W], N >= 2, by metric; lower is better.

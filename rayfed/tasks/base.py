@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Pictures = dict[str, npt.NDArray[np.uint8]]
+"""By name, each [H, W] (grey) or [H, W, 3] (RGB)."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure by which a state is judged, and which direction of it is better."""
@@ -43,11 +47,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """How a state was judged after `round`: metrics, and pictures by name, uint8 [H, W] or [H, W, 3]."""
+    """How a state was judged after `round`. A run's initial state, round 0, is only drawn: it has no metrics."""
 
     round: int
     metrics: dict[str, float]
-    pictures: dict[str, npt.NDArray[np.uint8]]
+    pictures: Pictures
+    warnings: tuple[str, ...] = ()
+    """Lines for the user: which of the metrics say little, and why."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,14 @@ class Evaluator(Protocol):
 
     def evaluate(self, round: int, arrays: Arrays) -> EvaluationResult:
         """Judge what `Task.outcome` gave of the state after `round`."""
+
+    def pictures(self, arrays: Arrays) -> Pictures:
+        """The pictures of an evaluation of what `Task.outcome` gave, without its metrics."""
+
+
+def judged(evaluator: Evaluator, round: int, arrays: Arrays) -> EvaluationResult:
+    """The evaluation of the state after `round`; of the initial state only the pictures."""
+    return evaluator.evaluate(round, arrays) if round else EvaluationResult(round, {}, evaluator.pictures(arrays))
 
 
 class Export(NamedTuple):

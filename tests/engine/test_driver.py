@@ -174,12 +174,12 @@ def test_a_rounds_metrics_fit_together(bench):
 def test_fid_comes_at_its_interval_and_after_the_last_round(bench, tmp_path):
     setting, watcher = bench(every=2), Watcher()
     setting.drive("a", watcher)
-    assert watcher.judged == [2, 4, 5]
+    assert watcher.judged == [0, 2, 4, 5]
     fids = {r: metrics["fid_classifier"] for r, metrics, _ in setting.store.history("a") if "fid_classifier" in metrics}
     assert list(fids) == [2, 4, 5]
     assert all(fid > 0 for fid in fids.values())
     assert len(set(fids.values())) == 3  # each of its own generator
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"samples-0000{r}.png" for r in (2, 4, 5)]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"samples-0000{r}.png" for r in (0, 2, 4, 5)]
 
 
 def test_without_an_interval_nothing_is_judged(bench, tmp_path):
@@ -198,8 +198,21 @@ def test_a_failed_evaluation_is_a_notice_and_training_goes_on(bench):
 
     last = setting.drive("a", watcher, Session(setting.config, setting.federation))
     assert (last.round, watcher.judged) == (ROUNDS, [])
-    assert watcher.notices == ["no evaluation: no room; training goes on"] * 3
+    assert watcher.notices == ["no evaluation: no room; training goes on"] * 4  # rounds 0, 2, 4, 5
     assert "fid_classifier" not in last.metrics
+
+
+def test_each_warning_is_told_once_in_a_run(bench):
+    setting, watcher = bench(every=1), Watcher()
+
+    class Session(LocalSession):
+        def evaluations(self, wait):
+            results = super().evaluations(wait)
+            return [replace(each, warnings=("of all", f"of round {min(2, each.round)}")) for each in results]
+
+    setting.drive("a", watcher, Session(setting.config, setting.federation))
+    assert watcher.judged == [0, 1, 2, 3, 4, 5]
+    assert watcher.notices == ["of all", "of round 0", "of round 1", "of round 2"]
 
 
 @pytest.mark.parametrize("moments", ["keep", "fresh"])
@@ -285,7 +298,8 @@ class Ear(Callback):
 
     def on_evaluation(self, result, pictures):
         metrics = self.store.history("a")[result.round][1]
-        assert result.metrics == {"fid_classifier": metrics["fid_classifier"]}
+        assert result.metrics == {name: value for name, value in metrics.items() if name == "fid_classifier"}
+        assert bool(result.metrics) == (result.round > 0)
         assert {name: path.name for name, path in pictures.items()} == {"samples": f"samples-{result.round:05d}.png"}
         assert all(path.exists() for path in pictures.values())
         self.heard.append((self.name, "evaluation", result.round))
@@ -297,7 +311,7 @@ def test_callbacks_hear_everything_in_their_order_after_the_store(bench):
     ears = Ear("one", setting.store, heard), Ear("two", setting.store, heard)
     assert setting.drive("a", Watcher({3: [signal.SIGINT]}), callbacks=ears).round == 3
     setting.drive("a", callbacks=ears)
-    told = [("start", 0), ("round", 1), ("round", 2), ("evaluation", 2), ("round", 3)]
+    told = [("start", 0), ("evaluation", 0), ("round", 1), ("round", 2), ("evaluation", 2), ("round", 3)]
     told += [("round", 4), ("evaluation", 4), ("round", 5), ("evaluation", 5)]
     assert heard == [(name, *each) for each in told for name in ("one", "two")]
 

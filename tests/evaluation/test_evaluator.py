@@ -16,7 +16,8 @@ WEIGHTS = os.environ.get("RAYFED_FID_WEIGHTS")
 
 def build(digits, cache_dir, **config):
     images, labels = digits
-    return Evaluator(Evaluation(**config), images[:100], labels[:100], images[100:110], "digits", cache_dir)
+    splits = images[:100], labels[:100], images[100:110], labels[100:110]
+    return Evaluator(Evaluation(**config), *splits, "digits", cache_dir)
 
 
 def test_auto_without_weights_goes_on_and_says_so(digits, tmp_path, no_weights):
@@ -82,7 +83,7 @@ def test_second_evaluator_reads_the_firsts_statistics(digits, tmp_path):
     assert path.stat().st_mtime_ns == before
     path.write_bytes(path.read_bytes()[:-100])
     assert build(digits, tmp_path, extractor="classifier").evaluate(images[200:250]) == first
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3  # the classifier, the statistics, the limits
 
 
 @pytest.mark.parametrize(

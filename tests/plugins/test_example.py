@@ -76,7 +76,8 @@ def test_its_callback_hears_of_every_evaluation(folder: Path, site: Path) -> Non
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert [re.sub(r"FID [\d.]+", "FID x", line) for line in lines] == [
-        f"round {round}: FID x, samples-{round:05d}.png" for round in (2, 4)
+        "round 0: as it began, samples-00000.png",
+        *(f"round {round}: FID x, samples-{round:05d}.png" for round in (2, 4)),
     ]
 
 

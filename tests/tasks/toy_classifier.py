@@ -23,7 +23,7 @@ from rayfed.methods.spec import MethodSpec
 from rayfed.methods.state import State
 from rayfed.models.flops import Meter
 from rayfed.scheduling.load import Load
-from rayfed.tasks.base import EvaluationResult, Export, Metric
+from rayfed.tasks.base import EvaluationResult, Export, Metric, Pictures
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,23 +86,31 @@ class ClassifierEvaluator:
         return {"judge": f"{len(self.data.test_images)} test images"}
 
     def evaluate(self, round: int, arrays: Arrays) -> EvaluationResult:
-        """Accuracy, mean cross-entropy, and the confusion matrix: a row per true class, white where all of it is."""
+        """Accuracy and mean cross-entropy."""
         import torch
         from torch.nn.functional import cross_entropy
+
+        scores, labels = self._scores(arrays), self.data.test_labels
+        accuracy = float((scores.argmax(dim=1).numpy() == labels).mean())
+        metrics = {"accuracy": accuracy, "loss": cross_entropy(scores, torch.from_numpy(labels)).item()}
+        return EvaluationResult(round, metrics, self.pictures(arrays))
+
+    def pictures(self, arrays: Arrays) -> Pictures:
+        """The confusion matrix: a row per true class, white where all of it is."""
+        confusion = np.zeros((self.data.classes, self.data.classes))
+        np.add.at(confusion, (self.data.test_labels, self._scores(arrays).argmax(dim=1).numpy()), 1)
+        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+        return {"confusion": np.rint(255 * shares).astype(np.uint8)}
+
+    def _scores(self, arrays: Arrays) -> Tensor:
+        import torch
 
         from rayfed.models import flat
 
         flat.vector_to_module(arrays[CLASSIFIER], self.network)
-        labels = self.data.test_labels
         with torch.inference_mode():
-            scores = self.network(images_of(self.data.test_images))
-            loss = cross_entropy(scores, torch.from_numpy(labels)).item()
-        guesses = scores.argmax(dim=1).numpy()
-        confusion = np.zeros((self.data.classes, self.data.classes))
-        np.add.at(confusion, (labels, guesses), 1)
-        shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-        metrics = {"accuracy": float((guesses == labels).mean()), "loss": loss}
-        return EvaluationResult(round, metrics, {"confusion": np.rint(255 * shares).astype(np.uint8)})
+            scores: Tensor = self.network(images_of(self.data.test_images))
+        return scores
 
 
 def _population(data: EvaluationData) -> Population:

@@ -10,7 +10,8 @@ from rayfed.tasks.base import EvaluationResult
 
 class Watch(Callback):
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        print(f"round {result.round}: FID {result.metrics['fid_classifier']:.1f}, {pictures['samples'].name}")
+        judged = f"FID {result.metrics['fid_classifier']:.1f}" if result.metrics else "as it began"
+        print(f"round {result.round}: {judged}, {pictures['samples'].name}")
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ from rayfed.events import Event, from_json
 from rayfed.methods.spec import method_of
 from rayfed.report.devices import devices_csv
 from rayfed.report.events import events_csv
-from rayfed.report.pictures import partition_heatmap, run_figure
+from rayfed.report.pictures import History, partition_heatmap, run_figure
+from rayfed.report.seen import seen_csv, seen_figure, seen_of
 from rayfed.scheduling.load import capabilities
 from rayfed.store import Status, Store
-from rayfed.tracking import NoTracker, Tracker, mask
+from rayfed.tracking import NoTracker, Tracker, input_of, mask
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
 MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
@@ -56,7 +57,7 @@ class Part:
     """A run's place in a comparison."""
 
     name: str
-    """In MLflow."""
+    """The run's in the comparison."""
     tags: Mapping[str, str]
     stop: Stop
     """Of the whole comparison, which listens to the signals."""
@@ -109,8 +110,9 @@ def resume(
         store.update_facts(run_id, **process_facts(), **tracked)
         store.set_config(run_id, config.model_dump(mode="json"))
         store.set_status(run_id, "running")
+        tracking = TrackingCallback(tracker, method_of(config).task.metrics)
         for round, metrics, _ in store.history(run_id):
-            tracker.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
+            tracking.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
         commit = store.latest(run_id)
         last = checkpoint_of(commit, method_of(config)) if commit else None
         return OpenRun(run_id, config, federation, session, store, tracker, watcher).drive(last)
@@ -153,7 +155,10 @@ def _tracker(
     tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
     if part:
         tags |= {"run": run_id, **part.tags}
-    return open_tracker(config, part.name if part else run_id, flatten(config), tags, mlflow_run)
+    name = f"{part.name}, seed {config.seed} ({run_id})" if part else f"{run_id}, seed {config.seed}"
+    tracker = open_tracker(config, name, flatten(config), tags, mlflow_run)
+    tracker.log_input(input_of(federation.dataset))
+    return tracker
 
 
 def open_tracker(
@@ -213,10 +218,11 @@ class OpenRun:
             status = "finished" if checkpoint.round >= self.config.rounds else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
+            self._log_tables(folder)
         except Exception:
             kept = self.store.latest(self.run_id)
             if kept and kept.round:
-                self._log_events(folder)
+                self._log_tables(folder)
                 self.watcher.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
             raise
         finally:
@@ -240,7 +246,7 @@ class OpenRun:
         epoch = len(union(parts)) if pools else sum(map(len, parts))
         callbacks = [
             StoreCallback(self.store, self.run_id, self.config.store.keep),
-            TrackingCallback(self.tracker),
+            TrackingCallback(self.tracker, method_of(self.config).task.metrics),
             self.watcher.callback(self.config),
             *self.callbacks,
         ]
@@ -249,18 +255,25 @@ class OpenRun:
         with stopping as driver.stop, self.watcher.live(last.round if last else 0):
             return driver.drive(last)
 
-    def _log_events(self, folder: Path) -> None:
+    def _rounds(self) -> History:
+        return [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
+
+    def _log_tables(self, folder: Path) -> None:
+        """What happened, and what was seen of each class, if anything."""
         events: list[tuple[int, Event]] = [(round, from_json(data)) for round, data in self.store.events(self.run_id)]
         if events:
             self.tracker.log_file(events_csv(events, folder / "events.csv"))
+        if seen := seen_of(self._rounds()):
+            classes = self.federation.dataset.classes
+            self.tracker.log_file(seen_csv(seen, classes, folder / "seen_class.csv"))
+            self.tracker.log_file(seen_figure(seen, classes, folder / "seen_class.png"))
 
     def _close_files(self, folder: Path, checkpoint: Checkpoint) -> None:
         spec, population = method_of(self.config), self.federation.population
         names, samples = spec.topology(self.config).names, population.counts.sum(axis=1).tolist()
         self.tracker.log_file(devices_csv(checkpoint.twin, names, samples, folder / "devices.csv"))
-        self._log_events(folder)
-        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
-        self.tracker.log_file(run_figure(history, spec.task.metrics, folder / "run.png", self.run_id))
+        self._log_tables(folder)
+        self.tracker.log_file(run_figure(self._rounds(), spec.task.metrics, folder / "run.png", self.run_id))
         for name, source in self.session.about_evaluator().items():
             self.tracker.set_tag(name, source)
         self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))

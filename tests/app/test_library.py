@@ -143,7 +143,7 @@ def test_a_dataframe_has_the_metrics_by_round(result):
 
 
 def test_pictures_are_files_that_can_be_opened(result):
-    names = ["partition.png", "run.png", "samples-00001.png", "samples-00002.png"]
+    names = ["partition.png", "run.png", "samples-00001.png", "samples-00002.png", "seen_class.png"]
     assert [path.name for path in result.pictures] == names
     for path in result.pictures:
         with Image.open(path) as picture:

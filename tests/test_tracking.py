@@ -1,3 +1,5 @@
+import hashlib
+import json
 import math
 import os
 import signal
@@ -8,7 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-import mlflow
+import mlflow.data
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,8 +18,9 @@ import torch
 from mlflow import MlflowClient
 
 from rayfed import config
+from rayfed.data.datasets import Dataset
 from rayfed.errors import UserError
-from rayfed.tracking import NoTracker, Tracker
+from rayfed.tracking import NoTracker, Tracker, input_of
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,43 @@ def test_a_uri_that_cannot_be_used_is_one_line_at_once(bad, tmp_path):
 def test_an_unknown_run_is_one_line(uri, tmp_path):
     with pytest.raises(UserError, match="not found"):
         track(uri, tmp_path, run_id="0" * 32)
+
+
+def test_a_data_set_is_an_input_of_a_run_once(uri, tmp_path):
+    """The digest is worked out by hand: the shape and the bytes of each array."""
+    images, labels = np.zeros((6, 3, 2, 4), np.uint8), np.arange(6) % 2
+    data = Dataset("photographs", images, labels, images[:5], labels[:5], ("cat", "dog"))
+    digest = hashlib.sha256(b"(6, 3, 2, 4)" + bytes(144) + b"(6,)" + labels.tobytes())
+    digest.update(b"(5, 3, 2, 4)" + bytes(120) + b"(5,)" + labels[:5].tobytes())
+    first = track(uri, tmp_path)
+    first.log_input(input_of(data))
+    assert first.close("KILLED") is None
+    again = track(uri, tmp_path, run_id=first.run_id)
+    again.log_input(input_of(data))
+    assert again.close("FINISHED") is None
+    [given] = MlflowClient(uri).get_run(first.run_id).inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("photographs", digest.hexdigest()[:8])
+    profile = {"training images": 6, "test images": 5, "image shape": [3, 2, 4], "classes": 2}
+    assert json.loads(given.dataset.profile) == profile
+    assert {tag.key: tag.value for tag in given.tags} == {"mlflow.data.context": "training"}
+    assert mlflow.data.get_source(given).to_dict() == {"tags": {"data.name": "photographs"}}
+
+
+def test_a_description_follows_upon_its_own_and_never_upon_a_users(uri, tmp_path):
+    client = MlflowClient(uri)
+
+    def described(*texts, run_id=None):
+        tracker = track(uri, tmp_path, run_id=run_id)
+        for text in texts:
+            tracker.describe(text, {})
+        assert tracker.close("FINISHED") is None
+        return tracker.run_id, client.get_run(tracker.run_id).data.tags["mlflow.note.content"]
+
+    run, text = described("Round 1: **FID 9**", "Round 2: **FID 8**")
+    assert text == "Round 2: **FID 8**"
+    assert described("Round 3: **FID 7**", run_id=run)[1] == "Round 3: **FID 7**"
+    client.set_tag(run, "mlflow.note.content", "mine")
+    assert described("Round 4: **FID 6**", run_id=run)[1] == "mine"
 
 
 class Generator(torch.nn.Module):
@@ -258,7 +298,8 @@ def test_a_server_that_stays_away_is_told_in_one_line_in_time(uri, port, tmp_pat
 
 def test_no_tracker_takes_every_call():
     tracker, calls = NoTracker(), [name for name in vars(Tracker) if not name.startswith("_")]
-    assert calls == ["log", "log_file", "log_image", "set_tag", "log_model", "close", "look"]
+    queued = ["log", "log_file", "log_image", "describe", "log_input", "set_tag", "log_model"]
+    assert calls == [*queued, "close", "look"]
     assert [name for name in calls if not callable(getattr(tracker, name))] == []
     assert tracker.close("FINISHED") is None
     assert tracker.run_id is None

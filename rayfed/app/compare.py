@@ -28,12 +28,12 @@ from rayfed.data.setup import prepare
 from rayfed.engine.driver import Stop
 from rayfed.errors import UserError, counted
 from rayfed.methods.spec import method_of
-from rayfed.report.comparison import Histories, Throughput, document, long_rows, mean_and_spread, summarise
+from rayfed.report.comparison import Histories, Throughput, document, long_rows, summarise
 from rayfed.report.comparison_figure import comparison_figure
 from rayfed.report.numbers import shown
 from rayfed.store import Status
 from rayfed.tasks.base import Metric
-from rayfed.tracking import NoTracker, Tracker, metric_name, nested
+from rayfed.tracking import Input, NoTracker, Tracker, input_of, nested
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -105,7 +105,7 @@ class Runs:
     def run(self, job: Job) -> Job:
         """One run to its end; if it fails, the others go on."""
         began = time.monotonic()
-        part = Part(job.name, self.tags, {"comparison": self.ident, "name": job.run}, self.stop, self.pool)
+        part = Part(job.run, self.tags, {"comparison": self.ident, "name": job.run}, self.stop, self.pool)
         try:
             result = running.run(job.config, self.local, self.watcher.run(job.name), part)
         except KeyboardInterrupt:
@@ -150,7 +150,7 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
         for run, seeds in configs.items()
         for seed, config in seeds.items()
     ]
-    _check(jobs, watcher)
+    data = _check(jobs, watcher)
     throughput = {run: _throughput(comparison, run) for run in configs}
     base, ident = jobs[0].config, f"{name}-{secrets.token_hex(3)}"
     with nullcontext() if local else connection.connected(base.ray):
@@ -160,7 +160,8 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
                     capacity.refuse(capacity.plan_of(job.config, list(connection.nodes().values())))
         seeds = ", ".join(map(str, next(iter(configs.values()))))
         tags = {"comparison": ident, "runs": ", ".join(configs), "seeds": seeds}
-        tracker = open_tracker(base, name, flatten(comparison.base), tags)
+        tracker = open_tracker(base, ident, flatten(comparison.base), tags)
+        tracker.log_input(data)
         runs = Runs(jobs, local, watcher, ident, nested(tracker) | {"comparison": ident})
         status: Status = "failed"
         try:
@@ -173,8 +174,8 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
     return found | {"mlflow": tracker.look()}
 
 
-def _check(jobs: Sequence[Job], watcher: Watcher) -> None:
-    """Refuse what the data or the twin cannot do, and runs whose metrics do not compare."""
+def _check(jobs: Sequence[Job], watcher: Watcher) -> Input:
+    """The runs' data set. Refuses what it or the twin cannot do, and runs whose metrics do not compare."""
     tasks = {method_of(job.config).task_name: job.run for job in jobs}
     if len(tasks) > 1:
         runs = " and ".join(f"{run} ({task})" for task, run in tasks.items())
@@ -186,7 +187,8 @@ def _check(jobs: Sequence[Job], watcher: Watcher) -> None:
         raise UserError(f"model.name: {label} of images of different sizes does not compare: {runs}")
     for job in jobs:
         with about(f"run {job.name}"):
-            prepared(job.config, watcher.run(job.name).notice)
+            data = input_of(prepared(job.config, watcher.run(job.name).notice).dataset)
+    return data
 
 
 def _throughput(comparison: Comparison, run: str) -> dict[int, float]:
@@ -236,9 +238,9 @@ def _conclude(runs: Runs, throughput: Throughput, ident: str, tracker: Tracker |
     (folder / "comparison.json").write_text(json.dumps(found))
     for path in (figure, table, folder / "comparison.json"):
         tracker.log_file(path)
-    for run, figures in summary.figures.items():
-        means = {figure: mean_and_spread(values)[0] for figure, values in figures.items()}
-        tracker.log(0, {f"{metric_name(run)}/{figure}": mean for figure, mean in means.items() if mean is not None})
+    label = summary.metric.label if summary.metric else "metric"
+    best = [f"{run} **{shown(each['summary']['best']['mean'])}**" for run, each in found["runs"].items()]
+    tracker.describe(f"Best {label}: {', '.join(best)}", {})
     return found
 
 

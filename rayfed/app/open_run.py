@@ -22,6 +22,7 @@ from rayfed.methods.spec import method_of
 from rayfed.report.devices import devices_csv
 from rayfed.report.events import events_csv
 from rayfed.report.pictures import partition_heatmap, run_figure
+from rayfed.report.seen import seen_csv, seen_figure, seen_of
 from rayfed.store import Status, Store
 from rayfed.tracking import NoTracker, Tracker
 
@@ -76,10 +77,11 @@ class OpenRun:
             status = "finished" if ended else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
+            self._log_tables(folder)
         except Exception:
             kept = self.store.latest(self.run_id)
             if kept and kept.round:
-                self._log_events(folder)
+                self._log_tables(folder)
                 self.watcher.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
             raise
         finally:
@@ -103,12 +105,12 @@ class OpenRun:
         stop = self.config.stop
         callbacks = [
             StoreCallback(self.store, self.run_id),
-            TrackingCallback(self.tracker),
+            TrackingCallback(self.tracker, method_of(self.config).task.metrics),
             self.watcher.callback(self.config),
             *([EarlyStopping(stop.metric, stop.patience, stop.target)] if stop.asked else []),
             *self.callbacks,
         ]
-        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
+        history = self._rounds()
         return Driver(
             self.config,
             self.session,
@@ -135,18 +137,25 @@ class OpenRun:
         with stopping as driver.stop, self.watcher.live(begun):
             return driver.drive(last)
 
-    def _log_events(self, folder: Path) -> None:
+    def _rounds(self) -> History:
+        return [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
+
+    def _log_tables(self, folder: Path) -> None:
+        """What happened, and what was seen of each class, if anything."""
         events: list[tuple[int, Event]] = [(round, from_json(data)) for round, data in self.store.events(self.run_id)]
         if events:
             self.tracker.log_file(events_csv(events, folder / "events.csv"))
+        if seen := seen_of(self._rounds()):
+            classes = self.federation.dataset.classes
+            self.tracker.log_file(seen_csv(seen, classes, folder / "seen_class.csv"))
+            self.tracker.log_file(seen_figure(seen, classes, folder / "seen_class.png"))
 
     def _close_files(self, folder: Path, checkpoint: Checkpoint) -> None:
         spec, population = method_of(self.config), self.federation.population
         names, samples = spec.topology(self.config).names, population.counts.sum(axis=1).tolist()
         self.tracker.log_file(devices_csv(checkpoint.twin, names, samples, folder / "devices.csv"))
-        self._log_events(folder)
-        history = [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
-        self.tracker.log_file(run_figure(history, spec.task.metrics, folder / "run.png", self.run_id))
+        self._log_tables(folder)
+        self.tracker.log_file(run_figure(self._rounds(), spec.task.metrics, folder / "run.png", self.run_id))
         for name, source in self.session.about_evaluator().items():
             self.tracker.set_tag(name, source)
         self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))

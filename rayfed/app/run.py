@@ -18,7 +18,7 @@ from rayfed.cluster.pool import ActorPool
 from rayfed.cluster.session import RaySession
 from rayfed.config import RunConfig, flatten, with_overrides
 from rayfed.data.setup import Federation
-from rayfed.engine.callbacks import Callback
+from rayfed.engine.callbacks import Callback, TrackingCallback
 from rayfed.engine.checkpoint import checkpoint_of
 from rayfed.engine.driver import Stop
 from rayfed.engine.lease import is_alive, process_facts
@@ -27,7 +27,7 @@ from rayfed.errors import UserError, counted
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.load import capabilities
 from rayfed.store import RunRecord, Store
-from rayfed.tracking import NoTracker, Tracker, mask
+from rayfed.tracking import NoTracker, Tracker, input_of, mask
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
 FREE = ("rounds", "stop.", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "data.root")
@@ -39,7 +39,7 @@ class Part:
     """A run's place in a comparison."""
 
     name: str
-    """In MLflow."""
+    """The run's in the comparison."""
     tags: Mapping[str, str]
     facts: Mapping[str, Any]
     """For the store, which comparison it is, and the run's name in it."""
@@ -105,8 +105,9 @@ def resume(
         store.update_facts(run_id, **process_facts(), **tracked, stop_reason=None)
         store.set_config(run_id, config.model_dump(mode="json"))
         store.set_status(run_id, "running")
+        tracking = TrackingCallback(tracker, method_of(config).task.metrics)
         for round, metrics, _ in store.history(run_id):
-            tracker.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
+            tracking.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
         commit = store.latest(run_id)
         last = checkpoint_of(commit, method_of(config)) if commit else None
         return OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks).drive(last)
@@ -176,7 +177,10 @@ def _tracker(
     tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
     if part:
         tags |= {"run": run_id, **part.tags}
-    return open_tracker(config, part.name if part else run_id, flatten(config), tags, mlflow_run)
+    name = f"{part.name}, seed {config.seed} ({run_id})" if part else f"{run_id}, seed {config.seed}"
+    tracker = open_tracker(config, name, flatten(config), tags, mlflow_run)
+    tracker.log_input(input_of(federation.dataset))
+    return tracker
 
 
 def open_tracker(

@@ -9,13 +9,17 @@ from typing import ClassVar, Protocol
 from rayfed.config import RunConfig
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.methods.spec import method_of
+from rayfed.report.numbers import shown
 from rayfed.report.pictures import save_picture
+from rayfed.report.seen import SEEN_CLASS
 from rayfed.store import Store
-from rayfed.tasks.base import EvaluationResult, best_round
+from rayfed.tasks.base import EvaluationResult, Metric, best_round
 from rayfed.tracking import NoTracker, Tracker
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 """(round, metrics) of the committed rounds, in order."""
+SECTION = "evaluation/"
+"""Of MLflow's charts: a name before a slash makes a section, and what has none comes after all sections."""
 
 
 class Callback:
@@ -84,18 +88,34 @@ class StoreCallback(Callback):
 
 
 class TrackingCallback(Callback):
-    """Sends metrics and pictures to MLflow."""
+    """Sends metrics and pictures to MLflow; those of the last evaluation head the run's page."""
 
-    def __init__(self, tracker: Tracker | NoTracker) -> None:
+    def __init__(self, tracker: Tracker | NoTracker, metrics: Sequence[Metric]) -> None:
         self._tracker = tracker
+        self._metrics = metrics
+        self._names = {metric.name: SECTION + metric.name for metric in metrics}
 
     def on_round(self, checkpoint: Checkpoint) -> None:
-        self._tracker.log(checkpoint.round, checkpoint.metrics)
+        self.log(checkpoint.round, checkpoint.metrics)
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        self._tracker.log(result.round, result.metrics)
+        self.log(result.round, result.metrics)
         for name, path in pictures.items():
-            self._tracker.log_image(name, path, result.round)
+            self._tracker.log_image(SECTION + name, path, result.round)
+        judged = [metric for metric in self._metrics if metric.name in result.metrics]
+        said = ", ".join(_said(metric, result.metrics[metric.name]) for metric in judged)
+        self._tracker.describe(f"Round {result.round}: {said or 'not judged'}", pictures)
+
+    def log(self, round: int, metrics: Mapping[str, float]) -> None:
+        """Send metrics of the store's history, but for the samples seen of each class, which are a table at the end."""
+        sent = {name: value for name, value in metrics.items() if not name.startswith(SEEN_CLASS)}
+        self._tracker.log(round, {self._names.get(name, name): value for name, value in sent.items()})
+
+
+def _said(metric: Metric, value: float) -> str:
+    """A metric's value in Markdown."""
+    figure = f"**{metric.label} {shown(value)}**"
+    return f"{figure} ({metric.detail})" if metric.detail else figure
 
 
 class Watcher(Protocol):

@@ -273,12 +273,15 @@ def test_mlflow_has_a_parent_with_the_figure_and_the_runs_under_it(made):
     experiment = client.get_experiment_by_name("rayfed")
     found = made.outcome.json
     [parent] = client.search_runs([experiment.experiment_id], "tags.runs != ''")
-    assert (parent.info.run_name, parent.info.status) == ("small", "FINISHED")
+    assert (parent.info.run_name, parent.info.status) == (found["comparison"], "FINISHED")
     assert parent.data.params["method.batch"] == "4"
     assert parent.data.tags["runs"] == "FeGAN (C=0.5), MD-GAN"
     assert parent.data.tags["seeds"] == "0, 1"
-    best = found["runs"]["FeGAN (C=0.5)"]["summary"]["best"]["mean"]
-    assert parent.data.metrics["FeGAN _C_0.5_/best"] == pytest.approx(best)
+    assert parent.data.metrics == {}
+    best = [found["runs"][name]["summary"]["best"]["mean"] for name in ("FeGAN (C=0.5)", "MD-GAN")]
+    assert parent.data.tags["mlflow.note.content"] == "Best FID: FeGAN (C=0.5) **{:.1f}**, MD-GAN **{:.1f}**".format(
+        *best
+    )
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert names == {"comparison.png", "comparison.csv", "comparison.json"}
 
@@ -286,8 +289,11 @@ def test_mlflow_has_a_parent_with_the_figure_and_the_runs_under_it(made):
     ids = {run_id for run in found["runs"].values() for run_id in run["ids"].values()}
     assert {child.data.tags["run"] for child in children} == ids
     assert {child.info.run_name for child in children} == {
-        *("FeGAN (C=0.5), seed 0", "FeGAN (C=0.5), seed 1", "MD-GAN, seed 0", "MD-GAN, seed 1")
+        f"{name}, seed {seed} ({run_id})" for name, run in found["runs"].items() for seed, run_id in run["ids"].items()
     }
+    inputs = [run.inputs.dataset_inputs for run in (parent, *children)]
+    assert [[each.dataset.name for each in data] for data in inputs] == [["fashion-mnist-6k"]] * 5
+    assert len({data[0].dataset.digest for data in inputs}) == 1
 
 
 def test_the_figure_is_a_picture_beside_the_runs(made):

@@ -1,5 +1,7 @@
 """`rayfed export`: a file that torch alone can load, for any batch size; and what it refuses."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 
 from rayfed.app import runs
 from tests.test_cli import TINY, Outcome, rayfed
@@ -27,6 +30,49 @@ def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     outcome = rayfed(folder, "run", "run.yaml", "--local", "--json")
     assert outcome.code == 0, outcome.err
     return folder, outcome.json["run"]
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+WITHOUT_RAYFED = "import sys\nsys.modules['rayfed'] = None  # importing it is an error\n"
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A folder with a run and its generator.pt2, the run's id, and MLflow's id of it."""
+    folder = tmp_path_factory.mktemp("tracked")
+    tree = TINY | {"rounds": 1, "evaluation": {"every": 0}, "tracking": {"enabled": True}}
+    (folder / "run.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        name = rayfed(folder, "run", "run.yaml", "--local", "--json").json["run"]
+    assert rayfed(folder, "export", name).code == 0
+    client = MlflowClient(f"sqlite:///{folder}/rayfed-runs/mlflow.db")
+    [run] = client.search_runs([client.get_experiment_by_name("rayfed").experiment_id])
+    return folder, name, run.info.run_id
+
+
+@pytest.mark.parametrize(("number", "loads"), [(0, "mlflow.pytorch.load_model("), (1, "torch.export.load(")])
+def test_the_documented_snippets_draw_the_generators_images_without_rayfed(tracked, number, loads):
+    """As docs/metrics.md has them; noise that is known takes the place of theirs."""
+    folder, name, mlflow_run = tracked
+    snippet = re.findall("```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[number]
+    assert loads in snippet
+    script = snippet.replace("RUN_ID", mlflow_run).replace("torch.randn(16, 100)", "noise")
+    script = (
+        f"{WITHOUT_RAYFED}import torch\nnoise = torch.load('noise.pt')\n{script}\ntorch.save(images, 'images.pt')\n"
+    )
+    script += "try:\n    generator.eval()\nexcept NotImplementedError:\n    print('no eval')\n"
+    noise = torch.randn(16, 100, generator=torch.Generator().manual_seed(0))
+    torch.save(noise, folder / "noise.pt")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "no eval\n"
+    images = torch.load(folder / "images.pt").numpy()
+    assert images.shape == (16, 1, 28, 28)
+    np.testing.assert_allclose(images, images_of(folder, name, noise.numpy()), atol=1e-6)
 
 
 ALONE = """

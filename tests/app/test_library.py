@@ -144,7 +144,8 @@ def test_a_dataframe_has_the_metrics_by_round(result):
 
 
 def test_pictures_are_files_that_can_be_opened(result):
-    names = ["partition.png", "run.png", *(f"samples-0000{round}.png" for round in (0, 1, 2))]
+    grids = [f"samples-0000{round}.png" for round in (0, 1, 2)]
+    names = ["partition.png", "run.png", *grids, "seen_class.png"]
     assert [path.name for path in result.pictures] == names
     for path in result.pictures:
         with Image.open(path) as picture:

@@ -93,5 +93,5 @@ def test_what_mlflow_has_of_a_removed_run_stays(tmp_path, monkeypatch):
     assert rayfed(tmp_path, "rm", run).code == 0
     client = MlflowClient(f"sqlite:///{tmp_path}/rayfed-runs/mlflow.db")
     [tracked] = client.search_runs([client.get_experiment_by_name("rayfed").experiment_id])
-    assert (tracked.info.run_name, tracked.info.status) == (run, "FINISHED")
+    assert (tracked.info.run_name, tracked.info.status) == (f"{run}, seed 0", "FINISHED")
     assert Path(tracked.info.artifact_uri.removeprefix("file://"), "run.png").exists()

@@ -158,7 +158,7 @@ def test_in_mlflow_a_longer_run_is_one_run_with_every_round_once(tmp_path, monke
     client = MlflowClient(f"sqlite:///{tmp_path}/rayfed-runs/mlflow.db")
     experiment = client.get_experiment_by_name("rayfed")
     [tracked] = client.search_runs([experiment.experiment_id])
-    assert (tracked.info.run_name, tracked.info.status) == (run, "FINISHED")
+    assert (tracked.info.run_name, tracked.info.status) == (f"{run}, seed 0", "FINISHED")
     points = [(p.step, p.value) for p in client.get_metric_history(tracked.info.run_id, "loss_d")]
     assert points == [(round, metrics["loss_d"]) for round, metrics, _ in store.history(run)[1:]]
     assert [step for step, _ in points] == [1, 2, 3]

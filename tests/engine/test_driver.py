@@ -102,7 +102,7 @@ class Bench:
         samples = sum(map(len, self.federation.parts))
         watcher = watcher or Watcher()
         stored = StoreCallback(self.store, run_id)
-        every = [stored, TrackingCallback(NoTracker()), watcher, *callbacks]
+        every = [stored, TrackingCallback(NoTracker(), ()), watcher, *callbacks]
         driver = Driver(self.config, session, every, watcher.notice, self.folder, samples)
         last = self.store.latest(run_id)
         with Stop().listening() as driver.stop:

@@ -199,9 +199,9 @@ def test_mlflow_has_its_settings_its_metrics_its_events_and_its_generator(
     run = summary(folder, "run", "toy.yaml", "--local", "tracking.enabled=true", "evaluation.every=3")["run"]
     client = MlflowClient(f"sqlite:///{folder}/rayfed-runs/mlflow.db")
     [tracked] = client.search_runs([client.get_experiment_by_name("rayfed").experiment_id])
-    assert (tracked.info.run_name, tracked.info.status) == (run, "FINISHED")
+    assert (tracked.info.run_name, tracked.info.status) == (f"{run}, seed 4", "FINISHED")
     assert (tracked.data.params["method.name"], tracked.data.params["method.beta"]) == ("toy_method:METHOD", "0.5")
-    assert {"loss_g", "loss_d", "fid_classifier", "sim_seconds"} <= tracked.data.metrics.keys()
+    assert {"loss_g", "loss_d", "evaluation/fid_classifier", "sim_seconds"} <= tracked.data.metrics.keys()
     assert events(folder, run) == moves(folder, run)
     [model] = client.search_logged_models([tracked.info.experiment_id])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/rayfed-runs/mlflow.db")

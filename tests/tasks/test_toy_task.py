@@ -142,8 +142,8 @@ def test_mlflow_has_the_network_and_the_picture(
     url = f"sqlite:///{folder}/rayfed-runs/mlflow.db"
     client = MlflowClient(url)
     [run] = client.search_runs([client.get_experiment_by_name("rayfed").experiment_id])
-    assert (run.info.run_name, run.info.status) == (made[0], "FINISHED")
-    assert {"accuracy", "loss", "loss_train", "sim_seconds"} <= run.data.metrics.keys()
+    assert (run.info.run_name, run.info.status) == (f"{made[0]}, seed {SEED}", "FINISHED")
+    assert {"evaluation/accuracy", "evaluation/loss", "loss_train", "sim_seconds"} <= run.data.metrics.keys()
     assert run.data.tags["judge"] == "1000 test images"
     images = [file.path for file in client.list_artifacts(run.info.run_id, "images")]
     assert any("confusion" in path for path in images)

@@ -1,38 +1,42 @@
-"""A run in MLflow: the driver's calls only queue; one thread sends, again and again while the server is away."""
+"""A run in MLflow. The driver's calls only queue: `rayfed.tracking.sender` sends."""
 
 import copy
+import json
 import logging
 import os
-import queue
 import re
 import shlex
 import shutil
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import mlflow.pytorch
 import numpy as np
 import PIL.Image
-import requests
 import sqlalchemy
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
 from rayfed import config
+from rayfed.data import datasets
 from rayfed.errors import UserError
+from rayfed.tracking.sender import Sender, reason
 
+Input = DatasetInput
+"""A data set as runs have it in MLflow; see `input_of`."""
+FITTING = (640, 640)
+"""Pixels of an image in a description, which MLflow shows as large as it is."""
 _PROCESS_WIDE = threading.Lock()
 """Held while MLflow's process-wide tracking URI is another than the user's."""
 
@@ -69,11 +73,11 @@ class Tracker:
             self._sent = _sent(client, run_id) if run_id else set()
         except Exception as error:
             raise UserError(
-                f"tracking.uri = {mask(self.uri)!r}: cannot be used ({_reason(error)}); it must be a server that runs "
+                f"tracking.uri = {mask(self.uri)!r}: cannot be used ({reason(error)}); it must be a server that runs "
                 "such as http://127.0.0.1:5000, or a database such as sqlite:///runs/mlflow.db"
             ) from None
         self._client = client
-        self._sender = _Sender(client, self.run_id)
+        self._sender = Sender(client, self.run_id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, NaN and infinities too; what a continued run has of it is not sent again."""
@@ -87,8 +91,23 @@ class Tracker:
 
     def log_image(self, name: str, path: str | Path, step: int) -> None:
         """Show an image file in the run's charts under `name` at `step`."""
-        image = PIL.Image.open(path).convert("RGB")
-        self._sender.put("images", partial(self._client.log_image, self.run_id, image, key=name, step=step))
+        self._sender.put("images", partial(self._client.log_image, self.run_id, _image(path), key=name, step=step))
+
+    def describe(self, text: str, images: Mapping[str, str | Path]) -> None:
+        """Head the run's page with a text and images, each made to fit and kept as the artifact NAME.png.
+
+        An earlier description is replaced if it begins with the same word: one that a user wrote stays.
+        """
+        for name, path in images.items():
+            image = _image(path)
+            image.thumbnail(FITTING)
+            self._sender.put("images", partial(self._client.log_image, self.run_id, image, f"{name}.png"))
+        links = [f"![{name}](get-artifact?path={quote(name)}.png&run_uuid={self.run_id})" for name in images]
+        self._sender.put("tags", partial(_describe, self._client, self.run_id, "\n\n".join([text, *links])))
+
+    def log_input(self, data: Input) -> None:
+        """Show a data set, from `input_of`, as the run's; that of a continued run stays one."""
+        self._sender.put("inputs", partial(self._client.log_inputs, self.run_id, [data]))
 
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag of the run."""
@@ -125,79 +144,12 @@ class NoTracker:
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
     def log_file(self, path: str | Path, folder: str | None = None) -> None: ...
     def log_image(self, name: str, path: str | Path, step: int) -> None: ...
+    def describe(self, text: str, images: Mapping[str, str | Path]) -> None: ...
+    def log_input(self, data: Input) -> None: ...
     def set_tag(self, name: str, value: str) -> None: ...
     def log_model(self, name: str, network: torch.nn.Module, input_shape: tuple[int, ...]) -> None: ...
     def close(self, status: str, timeout_s: float = 60) -> None: ...
     def look(self) -> None: ...
-
-
-class _Sender:
-    """A thread that sends what is queued, in batches, again and again until it arrives."""
-
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self._log_batch = partial(client.log_batch, run_id)
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._waiting: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._deadline = float("inf")
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
-        self._thread.start()
-
-    def put(self, kind: str, item: list[Metric] | Callable[[], Any], count: int = 1) -> None:
-        self._count(kind, count)
-        self._queue.put((kind, item))
-
-    def close(self, timeout_s: float) -> str | None:
-        """What could not be sent within the time, and why."""
-        self._deadline = time.monotonic() + timeout_s
-        self._queue.put(None)  # the end
-        self._thread.join(timeout_s)
-        left = [f"{count} {kind}" for kind, count in self._waiting.copy().items() if count]
-        return f"{', '.join(left)} ({_reason(self._error)})" if left else None
-
-    def _count(self, kind: str, change: int) -> None:
-        with self._lock:
-            self._waiting[kind] += change
-
-    def _work(self) -> None:
-        items: list[Any] = []
-        while None not in items:
-            items = [self._queue.get()]
-            while not self._queue.empty():
-                items.append(self._queue.get())
-            metrics = [metric for kind, batch in filter(None, items) if kind == "metrics" for metric in batch]
-            if not self._send("metrics", len(metrics), partial(self._log_batch, metrics)):
-                for metric in metrics:  # a refused one must not take the others with it
-                    self._send("metrics", 1, partial(self._log_batch, [metric]))
-            for kind, call in filter(None, items):
-                if kind != "metrics":
-                    self._send(kind, 1, call)
-
-    def _send(self, kind: str, count: int, call: Callable[[], Any]) -> bool:
-        """Try until it is done, refused for good, or too late."""
-        pause = 0.1
-        while True:
-            try:
-                call()
-                self._count(kind, -count)
-                return True
-            except Exception as error:
-                self._error = error
-                if _is_refused(error) or time.monotonic() + pause > self._deadline:
-                    return False
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
-
-
-def _is_refused(error: Exception) -> bool:
-    """Whether trying again is no use: the request or the file is wrong, not the connection."""
-    if isinstance(error, MlflowException):
-        status: int = error.get_http_status_code()
-        return 400 <= status < 500 and status != 429
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return 400 <= error.response.status_code < 500
-    return isinstance(error, FileNotFoundError) or not isinstance(error, OSError)
 
 
 def _start(client: MlflowClient, experiment: str, folder: str | None, name: str, params: Mapping[str, Any]) -> str:
@@ -214,6 +166,16 @@ def _sent(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
     """(metric, step) of all that a run has already."""
     names = client.get_run(run_id).data.metrics
     return {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
+
+
+def _image(path: str | Path) -> PIL.Image.Image:
+    return PIL.Image.open(path).convert("RGB")
+
+
+def _describe(client: MlflowClient, run_id: str, text: str) -> None:
+    old = client.get_run(run_id).data.tags.get(MLFLOW_RUN_NOTE)
+    if not old or old.split()[:1] == text.split()[:1]:
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
 
 
 def _log_model(
@@ -251,22 +213,24 @@ def _quieten() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def input_of(dataset: datasets.Dataset) -> Input:
+    """A data set in MLflow's words: its name, the start of its hash, and its sizes."""
+    profile = {
+        "training images": len(dataset.train_images),
+        "test images": len(dataset.test_images),
+        "image shape": dataset.train_images.shape[1:],
+        "classes": len(dataset.classes),
+    }
+    source = {"tags": {"data.name": dataset.name}}
+    entity = Dataset(dataset.name, dataset.sha256[:8], "code", json.dumps(source), profile=json.dumps(profile))
+    return DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+
+
 def nested(parent: Tracker | NoTracker) -> dict[str, str]:
     """The tags of a run that MLflow shows under `parent`."""
     return {MLFLOW_PARENT_RUN_ID: parent.run_id} if parent.run_id else {}
 
 
-def metric_name(text: str) -> str:
-    """A text as MLflow takes it in a metric's name: what it refuses becomes an underscore."""
-    return re.sub(r"[^\w .:-]", "_", text)
-
-
 def mask(value: Any) -> Any:
     """A URI without its password; anything else as it is."""
     return re.sub(r":[^:@/]*@", ":***@", value) if isinstance(value, str) else value
-
-
-def _reason(error: Exception | None) -> str:
-    """An error in one short line."""
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rpartition("Caused by ")[-1].rstrip("()'\"")[:300]

@@ -38,9 +38,8 @@ def newest(server: str) -> tuple[str, str, str]:
 
 
 def _post(server: str, what: str, body: dict[str, Any]) -> Any:
-    request = Request(
-        f"{server}/api/2.0/mlflow/{what}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+    url = f"{server}/api/2.0/mlflow/{what}"
+    request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urlopen(request, timeout=60) as answer:
         return json.load(answer)
 

@@ -17,9 +17,13 @@ Seen = Mapping[int, Sequence[int]]
 
 
 def seen_of(history: History) -> Seen:
-    """What each round had seen, without the rounds before the first sample."""
-    rows = {round: [int(n) for name, n in metrics.items() if name.startswith(SEEN_CLASS)] for round, metrics in history}
-    return {round: counts for round, counts in rows.items() if counts}
+    """What each round had seen, in the order of the classes' numbers, without the rounds before the first sample."""
+    seen = {}
+    for round, metrics in history:
+        labels = sorted(int(name.removeprefix(SEEN_CLASS)) for name in metrics if name.startswith(SEEN_CLASS))
+        if labels:
+            seen[round] = [int(metrics[f"{SEEN_CLASS}{label}"]) for label in labels]
+    return seen
 
 
 def seen_csv(seen: Seen, classes: Sequence[str], path: Path) -> Path:

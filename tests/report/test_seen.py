@@ -22,6 +22,12 @@ def test_rounds_that_have_seen_nothing_are_left_out():
     assert seen_of([(0, {}), (1, {"loss_g": 1.0})]) == {}
 
 
+def test_classes_are_in_the_order_of_their_numbers_whatever_that_of_the_history():
+    """As text 10 comes before 2."""
+    metrics = dict(sorted({f"seen_class/{label}": 100.0 * label for label in range(12)}.items()))
+    assert seen_of([(1, metrics)]) == {1: [100 * label for label in range(12)]}
+
+
 def test_the_table_has_a_column_per_class_by_its_name(tmp_path):
     path = seen_csv(SEEN, ("T-shirt/top", 'a "bag", red'), tmp_path / "seen_class.csv")
     with path.open(newline="") as file:

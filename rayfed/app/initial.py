@@ -1,7 +1,5 @@
 """A warm start: the networks of an earlier run as those with which a new one begins."""
 
-from collections.abc import Callable
-
 from rayfed.config import RunConfig
 from rayfed.data.population import Population
 from rayfed.errors import UserError
@@ -10,9 +8,7 @@ from rayfed.methods.spec import method_of
 from rayfed.store import Store
 
 
-def initial_networks(
-    config: RunConfig, population: Population, store: Store, notice: Callable[[str], None]
-) -> Arrays | None:
+def initial_networks(config: RunConfig, population: Population, store: Store) -> Arrays | None:
     """The networks of the run `init_from` names that this run has too, by name; None where it names none.
 
     Raises UserError for a run that is not in the store or has no commit, and where a network differs in size.
@@ -36,5 +32,4 @@ def initial_networks(
                 f"{record.config['model']['name']}), this run's {sizes[name]:,}; the networks must be "
                 "the same"
             )
-    notice(f"begins with {' and '.join(found)} of {source} after round {commit.round}")
     return found

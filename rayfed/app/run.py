@@ -61,7 +61,7 @@ def run(
     federation = prepared(config, watcher.notice)
     store = Store(store_url(config))
     try:
-        initial = initial_networks(config, federation.population, store, watcher.notice)
+        initial = initial_networks(config, federation.population, store)
         with _session(config, federation, local, watcher, part.pool if part else None) as session:
             tracker = _tracker(run_id, config, federation, session, part=part)
             facts = _facts(config, federation) | process_facts() | dict(part.facts if part else {})

@@ -108,6 +108,9 @@ class Driver:
 
     def _start(self, last: Checkpoint | None) -> Checkpoint:
         checkpoint = self.session.start(last, self.initial)
+        if self.initial:
+            taken = [name for name in self.initial if name in checkpoint.state.models]
+            self.notice(f"begins with the {' and '.join(taken)} of {self.config.init_from}")
         for round, arrays in self.unjudged.items():
             self.session.evaluate(round, arrays)
         if last is None:

@@ -180,7 +180,7 @@ def test_a_run_begins_with_the_networks_of_another(made):
     for method, names in (("fl-vanilla", ["discriminator", "generator"]), ("md-gan", ["generator"])):
         method_of = [f"method.name={method}", f"init_from={made.run}"]
         outcome = rayfed(made.folder, "run", "run.yaml", "--local", "--json", *method_of, *keep)
-        assert f"begins with generator and discriminator of {made.run} after round 6" in outcome.err
+        assert f"begins with the {' and '.join(names[::-1])} of {made.run}" in outcome.err.splitlines()
         first = arrays(made.folder, outcome.json["run"], 0)
         assert sorted(first.keys() & last.keys()) == names
         for name in names:

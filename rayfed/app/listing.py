@@ -95,7 +95,8 @@ def document(result: Result, store: Store) -> dict[str, Any]:
     """One run in full, as JSON.
 
     `summary` is that of its closing table; `config` the whole configuration, `changed` its keys that are not the
-    default; `history` a row per round; `kept` the rounds that `--round` may name; `artifacts` its files.
+    default; `history` a row per round; `mlflow_run` MLflow's id of it; `kept` the rounds that `--round` may name;
+    `artifacts` its files.
     """
     record = store.run(result.run_id)
     row = _row(record)
@@ -105,6 +106,7 @@ def document(result: Result, store: Store) -> dict[str, Any]:
         **{name: row[name] for name in ("comparison", "name", "began")},
         "seconds": round(sum(metrics["seconds"] for metrics in result.metrics), 1),
         "stop_reason": record.facts.get("stop_reason"),
+        "mlflow_run": record.facts.get("mlflow_run"),
         "best_round": result.best_round,
         "kept": kept,
         "config": result.config.model_dump(mode="json"),

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rayfed.console.tables import closing_table
+from rayfed.errors import counted
 from rayfed.report.numbers import duration, shown
 from rayfed.tasks.base import Metric
 
@@ -58,7 +59,9 @@ def show_text(found: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
     more["ended by"] = found["stop_reason"]
     if found["best_round"] is not None:
         more["best round"] = str(found["best_round"])
-    more["rounds kept"] = f"{', '.join(map(str, found['kept']))} (for --round of sample, export and eval)"
+    if found["kept"]:
+        more["rounds kept"] = f"{', '.join(map(str, found['kept']))} (for --round of sample, export and eval)"
+    more["MLflow run"] = found["mlflow_run"]
     if found["artifacts"]:
         folder = Path(found["artifacts"][0]).parent
         more["files"] = f"{folder}: {', '.join(Path(path).name for path in found['artifacts'])}"
@@ -88,7 +91,8 @@ def _history(rows: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> st
     for row in chosen:
         traffic = (shown(row[f"bytes_{way}"] / MB) for way in ("up", "down"))
         table.add_row(str(row["round"]), *(shown(row.get(name)) for name in columns), *traffic)
-    return _drawn(table)
+    left = len(rows) - len(chosen)
+    return _drawn(table) + (f"\n({counted(left, 'more round')}: --json has them all)" if left else "")
 
 
 def _table(*left: str) -> Table:

@@ -40,6 +40,14 @@ def check(config: Evaluation) -> str | None:
     return None
 
 
+def measured(config: Evaluation) -> tuple[str, ...]:
+    """The metrics that an evaluation gives here."""
+    inception = config.extractor in ("inception", "both") or bool(
+        config.extractor == "auto" and find_weights(config.weights)
+    )
+    return ("fid",) * inception + ("fid_classifier",) * (config.extractor != "inception")
+
+
 class Evaluator:
     """Holds the extractors and the real side's statistics; the images it is given are the only thing that changes."""
 
@@ -71,7 +79,7 @@ class Evaluator:
         self._shape = test_images.shape[1:]
         self._real: list[tuple[Extractor, Statistics]] = []
         kept = dataset_key, cache_dir
-        if config.extractor in ("inception", "both") or (config.extractor == "auto" and find_weights(config.weights)):
+        if "fid" in measured(config):
             from rayfed.evaluation.inception import InceptionExtractor
 
             inception = InceptionExtractor(config.weights, device)

@@ -125,3 +125,11 @@ def test_a_callback_of_ones_own_ends_a_run_and_the_run_can_go_on(quiet, one_thre
     )
     assert again.heard == ["begin 5 3", "round 3", "round 4", "end 4"]
     assert (more.status, len(more.metrics)) == ("finished", 4)
+
+
+@pytest.mark.parametrize("metric", ["zebra", "fid"])
+def test_a_metric_that_is_not_measured_is_refused_before_anything_starts(tmp_path, metric):
+    keys = ["method.name=fegan", "method.fraction=0.5", f"stop.metric={metric}", "stop.target=5"]
+    outcome = command(tmp_path, "run", *keys, "evaluation.extractor=classifier", "data.max_class=5", "--local")
+    assert outcome == Outcome(2, "", f"rayfed: stop.metric = '{metric}': is not measured; what is: fid_classifier\n")
+    assert list(tmp_path.iterdir()) == []

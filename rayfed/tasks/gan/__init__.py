@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rayfed.config import Model, RunConfig
 from rayfed.data.population import EvaluationData, Population
+from rayfed.errors import UserError
 from rayfed.fleet.protocol import Arrays
 from rayfed.tasks.base import Export, Metric
 
@@ -44,7 +45,10 @@ class GanTask:
         """See `Task.check`."""
         from rayfed.evaluation import evaluator
 
-        return evaluator.check(config.evaluation)
+        warning, found = evaluator.check(config.evaluation), evaluator.measured(config.evaluation)
+        if config.stop.metric is not None and config.stop.metric not in found:
+            raise UserError(f"stop.metric = {config.stop.metric!r}: is not measured; what is: {', '.join(found)}")
+        return warning
 
     def evaluator(self, config: RunConfig, data: EvaluationData, processor: str = "cpu") -> "GanEvaluator":
         """See `Task.evaluator`."""

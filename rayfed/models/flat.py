@@ -24,7 +24,8 @@ def flatten(tensors: Iterable[Tensor]) -> np.ndarray:
 def unflatten(vector: np.ndarray, tensors: Iterable[Tensor]) -> None:
     """Copy a vector [n] into tensors of n values in all; raises ValueError if the lengths differ."""
     tensors = list(tensors)
-    chunks = torch.from_numpy(vector.copy()).split([tensor.numel() for tensor in tensors])
+    source = vector if vector.flags.writeable else vector.copy()  # torch warns of arrays that cannot be written
+    chunks = torch.from_numpy(source).split([tensor.numel() for tensor in tensors])
     for tensor, chunk in zip(tensors, chunks, strict=True):
         tensor.copy_(chunk.view(tensor.shape) if tensor.is_floating_point() else chunk.view(tensor.shape).round())
 

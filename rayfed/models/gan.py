@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from rayfed.config import Model, RunConfig
 from rayfed.errors import UserError
 from rayfed.models import flat
+from rayfed.models.adam import MOMENTS, Adam
 from rayfed.models.flops import Meter
 from rayfed.models.networks import LATENT, architecture, build, has_batch_norm, initialise
 
@@ -78,16 +78,9 @@ class GAN:
         self.loss = LOSSES[config.loss or pair.loss]
         self.bf16 = config.precision == "bf16"
         self.config = config
+        betas = config.beta1, config.beta2
+        self.optimizers = {name: Adam(each.parameters(), config.lr, betas) for name, each in self.networks.items()}
         self.meter = Meter()
-
-    @cached_property
-    def optimizers(self) -> dict[str, torch.optim.Adam]:
-        """Made when training asks for them: torch's first optimizer takes a second and 150 MB."""
-        config = self.config
-        return {
-            name: torch.optim.Adam(network.parameters(), config.lr, (config.beta1, config.beta2), fused=True)
-            for name, network in self.networks.items()
-        }
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -124,7 +117,7 @@ class GAN:
         return {
             f"{name}.{key}": flat.flatten(state[key] for state in self.optimizers[name].state.values())
             for name in names
-            for key in ("step", "exp_avg", "exp_avg_sq")
+            for key in MOMENTS
         }
 
     def load_optimizer_state(self, saved: Mapping[str, np.ndarray] | None, names: Sequence[str] = BOTH) -> None:
@@ -132,14 +125,9 @@ class GAN:
         for name in names:
             optimizer = self.optimizers[name]
             if saved is None or not optimizer.state:
-                for parameter in self.networks[name].parameters():
-                    optimizer.state[parameter] = {
-                        "step": torch.zeros((), device=self.device),
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
+                optimizer.reset()
             if saved is not None:
-                for key in ("step", "exp_avg", "exp_avg_sq"):
+                for key in MOMENTS:
                     flat.unflatten(saved[f"{name}.{key}"], [state[key] for state in optimizer.state.values()])
 
     def train(self, batches: Iterable[np.ndarray], seed: int) -> tuple[float, float]:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from rayfed.config import Model
 from rayfed.fleet.codec import Codec
 from rayfed.models import flat
+from rayfed.models.adam import MOMENTS, Adam
 from rayfed.models.portions import blocks
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 Arrays = dict[str, np.ndarray]
 Seed = Callable[[int], int]
 """The seed of a layer's draw, by the layer's index in the network."""
@@ -65,12 +65,10 @@ class Stage:
         config, updated = self.config, {}
         for number, block in self.blocks.items():
             parameters = list(block.parameters())
-            optimizer = torch.optim.Adam(parameters, config.lr, (config.beta1, config.beta2), fused=True)
+            optimizer = Adam(parameters, config.lr, (config.beta1, config.beta2))
+            optimizer.reset()
             for parameter in parameters:
                 parameter.grad = torch.zeros_like(parameter)
-                zeros = torch.zeros((), device=parameter.device)
-                moments = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
-                optimizer.state[parameter] = {"step": zeros, **moments}
             flat.unflatten(gradients[f"grad{number}"], [_grad(parameter) for parameter in parameters])
             slots = list(optimizer.state.values())
             if f"block{number}.step" in state:

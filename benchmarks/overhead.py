@@ -23,6 +23,8 @@ from rayfed.cluster.connection import connected
 from rayfed.cluster.session import RaySession
 from rayfed.config import Model, Tracking, parse
 from rayfed.data.setup import prepare
+from rayfed.engine.callbacks import StoreCallback
+from rayfed.fleet.states import StateFolder
 from rayfed.store import Store
 from rayfed.tracking import Tracker
 
@@ -32,11 +34,10 @@ IMAGES = PARTICIPANTS * ITERATIONS * BATCH
 
 def bare(pipe) -> None:
     """One bare process: trains its share whenever it is told to."""
-    import torch
-
     from rayfed.models.gan import GAN
+    from rayfed.models.process import set_up
 
-    torch.set_num_threads(1)
+    set_up()
     batches = list(np.random.default_rng(0).integers(0, 256, (ITERATIONS, BATCH, 1, 32, 32), np.uint8))
     gan = GAN(Model(), 1)
     gan.initialise(0)
@@ -77,15 +78,18 @@ def main() -> None:
     ratios = []
     with tempfile.TemporaryDirectory() as name, connected(config.ray):
         folder = Path(name)
-        session = RaySession(config, prepare(config, 32), lambda capacity, scaling: None)
+        states = StateFolder(str(folder / "states"))
+        session = RaySession(config, prepare(config, 32), lambda capacity, scaling: None, states=states)
         store = Store(f"sqlite:///{folder / 'rayfed.db'}")
         tracker = Tracker(Tracking(), f"sqlite:///{folder / 'mlflow.db'}", str(folder), "overhead", {}, {})
         store.create_run("overhead", config.model_dump(mode="json"), {})
-        store.commit("overhead", session.start(None).commit(), config.store.keep)
+        callback = StoreCallback(store, "overhead", states)
+        callback.on_begin(config, ())
+        callback.on_start(session.start(None))
         for pair in range(PAIRS + 1):
             start = time.perf_counter()
             checkpoint = session.round()
-            store.commit("overhead", checkpoint.commit(), config.store.keep)
+            callback.on_round(checkpoint)
             tracker.log(checkpoint.round, checkpoint.metrics)
             ours = time.perf_counter() - start
             theirs = bare_seconds(pipes)

@@ -118,7 +118,7 @@ def main() -> None:
             ray.kill(host)
     with connected(Ray()):
         memory = session_memory()
-    print(f"10 participants {ten:.0f} ms (at most 50), 100 participants {hundred:.0f} ms (at most 150), ", end="")
+    print(f"10 participants {ten:.0f} ms (at most 40), 100 participants {hundred:.0f} ms (at most 100), ", end="")
     print(f"1,000 devices {memory:.2f} GB (at most 3)")
 
 

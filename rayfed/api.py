@@ -45,13 +45,16 @@ def run(
     else:
         config = configuration.load(None if config is None else str(config), texts, notices.append)
     prepare_environment(config.ray.address)
-    from rayfed.app.run import run as run_config
+    from rayfed.app.beginning import begun
     from rayfed.console.display import Display
 
     with closing(Display(quiet=not progress)) as display:
         for text in notices:
             display.notice(text)
-        return run_config(config, local, display, callbacks=callbacks)
+        with begun(config, local, display) as beginning:
+            from rayfed.app.run import run as run_config
+
+            return run_config(config, beginning, local, display, callbacks=callbacks)
 
 
 def resume(
@@ -63,10 +66,14 @@ def resume(
     local: bool = False,
     progress: bool = True,
     callbacks: "Sequence[Callback]" = (),
+    round: int | None = None,
+    drop_damaged_states: bool = False,
 ) -> "Result":
     """Go on with a run from its last committed round; a finished one with `["rounds=80"]`.
 
-    `runs_dir` None means RAYFED_RUNS_DIR, or `rayfed-runs` where that is not set.
+    `runs_dir` None means RAYFED_RUNS_DIR, or `rayfed-runs` where that is not set. `round` goes on from an earlier round
+    that is kept, and forgets those after it. With `drop_damaged_states` devices whose state is gone or damaged begin
+    with a fresh one.
 
     Raises UserError for overrides that would change committed rounds, and for a run that there is not, or that still
     runs elsewhere.
@@ -83,7 +90,7 @@ def resume(
     from rayfed.console.display import Display
 
     with closing(opened), closing(Display(quiet=not progress)) as display:
-        return resume_run(run_id, config, opened, texts, local, display, callbacks)
+        return resume_run(run_id, config, opened, texts, local, display, callbacks, round, drop_damaged_states)
 
 
 def compare(

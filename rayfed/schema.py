@@ -9,7 +9,7 @@ from sqlalchemy.schema import CreateTable
 
 from rayfed.errors import UserError
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision of these tables, which is the last one in `rayfed.migrations`. Revisions are four digits."""
 FIRST = "0001"
 """What a store was before it said its revision."""
@@ -30,12 +30,21 @@ _documents = [_value("config", sa.JSON), _value("facts", sa.JSON)]
 _times = [_value("created", sa.DateTime), _value("updated", sa.DateTime)]
 RUNS = sa.Table("runs", METADATA, _key("id", sa.String), *_times, _value("status", sa.String), *_documents)
 ROUNDS = _table("rounds", _key("round", sa.Integer), _value("metrics", sa.JSON), _value("participants", sa.JSON))
-STATES = _table("states", _key("round", sa.Integer), _value("facts", sa.JSON), _value("arrays", sa.LargeBinary))
-_device_key = [_key("device", sa.Integer), _key("round", sa.Integer)]
-DEVICES = _table("device_states", *_device_key, _value("arrays", sa.LargeBinary))
+_state = [_value("facts", sa.JSON), _value("arrays", sa.LargeBinary), sa.Column("tables", sa.LargeBinary)]
+STATES = _table("states", _key("round", sa.Integer), *_state)
+
+
+def _device_key() -> list[sa.Column[Any]]:
+    return [_key("device", sa.Integer), _key("round", sa.Integer)]
+
+
+DEVICES = _table("device_states", *_device_key(), _value("arrays", sa.LargeBinary))
+"""States of devices as arrays: what older stores have, and runs without a state folder."""
+FILES = _table("state_files", *_device_key(), _value("name", sa.String), _value("nbytes", sa.BigInteger))
+"""States of devices as files; see `rayfed.fleet.states.StateFile`."""
 EVENTS = _table("events", _key("round", sa.Integer), _key("number", sa.Integer), _value("data", sa.JSON))
 OUTCOMES = _table("outcomes", _key("round", sa.Integer), _value("arrays", sa.LargeBinary))
-OF_ROUNDS = (ROUNDS, STATES, DEVICES, EVENTS, OUTCOMES)
+OF_ROUNDS = (ROUNDS, STATES, DEVICES, FILES, EVENTS, OUTCOMES)
 """The tables whose rows a round wrote."""
 
 # Alembic's own table, as Alembic makes it; outside of `METADATA`, which Alembic is compared with.

@@ -27,7 +27,8 @@ def filled(round, devices=(), **values):
     """A commit whose every array says which round wrote it."""
     fields = {"facts": {}, "metrics": {"loss_g": float(round)}, "participants": list(devices)}
     arrays = {"w": np.full(3, round)}
-    return Commit(round, arrays, devices={k: {"m": np.full(2, round)} for k in devices}, **fields | values)
+    states = devices if isinstance(devices, dict) else {k: {"m": np.full(2, round)} for k in devices}
+    return Commit(round, arrays, devices=states, **fields | values)
 
 
 def written(commit):

@@ -299,7 +299,7 @@ def test_a_server_that_stays_away_is_told_in_one_line_in_time(uri, port, tmp_pat
 def test_no_tracker_takes_every_call():
     tracker, calls = NoTracker(), [name for name in vars(Tracker) if not name.startswith("_")]
     queued = ["log", "log_file", "log_image", "describe", "log_input", "set_tag", "log_model"]
-    assert calls == [*queued, "close", "look"]
+    assert calls == [*queued, "end", "wait", "close", "look"]
     assert [name for name in calls if not callable(getattr(tracker, name))] == []
     assert tracker.close("FINISHED") is None
     assert tracker.run_id is None

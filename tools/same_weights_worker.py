@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from safetensors.numpy import load_file
 from same_weights_cases import CASES, Case
 
 Arrays = dict[str, np.ndarray]
@@ -26,14 +27,16 @@ FRAMES = 3
 """Of a failed run's traceback."""
 
 
-def state_of(store: Any, run_id: str, round: int) -> tuple[Arrays, dict[int, Arrays], dict[str, Any]]:
+def state_of(store: Any, runs: Path, run_id: str, round: int) -> tuple[Arrays, dict[int, Arrays], dict[str, Any]]:
     """What the store of whatever tree this is kept of a round: the server's arrays, each device's, and the facts.
 
     The facts are JSON: `method` (without what is empty), `seen`, `twin`, `slowness` and `events`, a list of
     [round, sentence]. Stores before version 2 of the facts had sentences among them.
     """
-    commit = store.latest(run_id, round)
+    commit = _as_lists(store.latest(run_id, round))
     method = {name: value for name, value in commit.facts["method"].items() if value not in ({}, [], None)}
+    if "queues" in method.get("sampler", {}):
+        method["sampler"] = _turned(method["sampler"], store.run(run_id).facts["class_counts"])
     facts = {"seen": commit.facts["seen"], "twin": commit.facts["twin"]}
     if "version" in commit.facts:
         facts["slowness"] = method.pop("slowness", {})
@@ -41,7 +44,31 @@ def state_of(store: Any, run_id: str, round: int) -> tuple[Arrays, dict[int, Arr
     else:
         facts["slowness"] = commit.facts["slowness"]
         facts["events"] = [[at, text] for at, text in commit.facts["events"]]
-    return commit.arrays, commit.devices, facts | {"method": method}
+    devices = {device: _arrays(state, runs / run_id / "states") for device, state in commit.devices.items()}
+    return commit.arrays, devices, facts | {"method": method}
+
+
+def _arrays(state: Any, folder: Path) -> Arrays:
+    """A device's state; older trees have the arrays in the store, newer ones a file's name."""
+    return state if isinstance(state, dict) else load_file(folder / f"{state.name}.safetensors")
+
+
+def _as_lists(commit: Any) -> Any:
+    """A commit in whose facts there are lists, where newer trees have tables."""
+    for path, array in getattr(commit, "tables", {}).items():
+        *above, name = path.split("/")
+        place = commit.facts
+        for each in above:
+            place = place[each]
+        place[name] = array.tolist()
+    return commit
+
+
+def _turned(sampler: dict[str, Any], counts: list[list[int]]) -> dict[str, Any]:
+    """What newer trees keep of balanced sampling's queues: by how many turns each is ahead of where it began."""
+    begun = [[int(k) for k in np.flatnonzero(owned)[::-1]] for owned in np.array(counts).T]
+    turns = [first.index(queue[0]) if queue else 0 for first, queue in zip(begun, sampler["queues"], strict=True)]
+    return {"turns": turns, "seen": sampler["seen"]}
 
 
 def _told(data: dict[str, Any]) -> str:
@@ -134,7 +161,7 @@ def _read(runs: Path, arrays: Arrays) -> list[dict[str, Any]]:
     (run,) = store.runs()
     rounds = []
     for round, metrics, participants in store.history(run.id):
-        server, devices, facts = state_of(store, run.id, round)
+        server, devices, facts = state_of(store, runs, run.id, round)
         arrays |= {f"{round}|server {name}": values for name, values in server.items()}
         for device, state in devices.items():
             arrays |= {f"{round}|devices {name}|{device}": values for name, values in state.items()}

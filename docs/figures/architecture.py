@@ -19,7 +19,8 @@ BOXES = {
     "MLflow": (1.95, 1.25, 1.45, 1.05, STORAGE),
     "Scheduler": (5.7, 8.2, 4.2, 1.15, ACTOR),
     "GeneratorServer": (5.7, 4.1, 4.2, 3.25, ACTOR),
-    "Ray's object store": (5.7, 2.15, 8.7, 1.2, STORAGE),
+    "Ray's object store": (5.7, 2.15, 5.4, 1.2, STORAGE),
+    "State folder": (11.85, 2.15, 2.55, 1.2, STORAGE),
     "Evaluator": (5.7, 0.45, 4.2, 1.05, ACTOR),
 }
 """title -> left, bottom, width, height, colour"""
@@ -29,8 +30,9 @@ TEXTS = {
     "Store": "SQLite or\nPostgreSQL",
     "MLflow": "metrics, images,\nnetwork",
     "Scheduler": "who takes part, how much each does;\nwith FSL-GAN who holds which portion",
-    "Ray's object store": "the training images, one uint8 array  ·  the round's models, put once\n"
-    "states of the devices  ·  what devices send to devices",
+    "Ray's object store": "the training images, one uint8 array\n"
+    "the round's models, put once  ·  replies\nwhat devices send to devices",
+    "State folder": "a file for each device's\nstate; commits name them",
     "Evaluator": "the task judges the generator:\nmetrics (FID) and pictures",
 }
 PARTS = {
@@ -101,7 +103,7 @@ def main(file: str = "docs/figures/architecture.png") -> None:
     arrow(axes, (3.4, 7.0), (5.7, 7.0))
     label(axes, 4.5, 7.22, "1  round()")
     arrow(axes, (5.7, 6.1), (3.4, 6.1))
-    label(axes, 4.5, 6.47, "7  checkpoint: state,\nmetrics, device states")
+    label(axes, 4.5, 6.47, "7  checkpoint: state,\nmetrics, files' names")
     arrow(axes, (7.8, 7.35), (7.8, 8.2), both=True)
     label(axes, 7.95, 7.78, "2  the group and its loads", "left")
     arrow(axes, (7.8, 4.1), (7.8, 3.35))
@@ -111,7 +113,9 @@ def main(file: str = "docs/figures/architecture.png") -> None:
     arrow(axes, (11.85, 4.9), (9.9, 4.9))
     label(axes, 10.87, 4.5, "5  replies; then\ncheck and mean")
     arrow(axes, (12.97, 4.1), (12.97, 3.35), both=True)
-    label(axes, 13.07, 3.72, "read; keep states", "left")
+    label(axes, 13.07, 3.72, "states", "left")
+    arrow(axes, (10.5, 3.35), (11.85, 4.3))
+    label(axes, 11.3, 3.68, "read", "left")
     arrow(axes, (1.85, 5.75), (1.85, 4.75))
     label(axes, 2.0, 5.25, "8", "left")
     arrow(axes, (1.02, 3.3), (1.02, 2.3))

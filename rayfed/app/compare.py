@@ -9,12 +9,13 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from rayfed.app import run as running
+from rayfed.app.beginning import Begun
 from rayfed.app.open_run import MLFLOW_STATUS, RunWatcher
 from rayfed.app.preparation import prepared
 from rayfed.app.rehearsal import rehearse
@@ -107,7 +108,10 @@ class Runs:
         began = time.monotonic()
         part = Part(job.run, self.tags, {"comparison": self.ident, "name": job.run}, self.stop, self.pool)
         try:
-            result = running.run(job.config, self.local, self.watcher.run(job.name), part)
+            watcher = self.watcher.run(job.name)
+            with ExitStack() as last:
+                begun = Begun(prepared(job.config, watcher.notice), last)
+                result = running.run(job.config, begun, self.local, watcher, part)
         except KeyboardInterrupt:
             pass
         except Exception as error:

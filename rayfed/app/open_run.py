@@ -1,11 +1,13 @@
 """A run that is open: driven to its end, and its pictures, tables and network left behind."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from rayfed.app.restore import way_on
 from rayfed.app.result import Result, resume_command, store_url
 from rayfed.cluster.capacity import Capacity
 from rayfed.config import RunConfig
@@ -18,6 +20,7 @@ from rayfed.engine.session import Session
 from rayfed.engine.stopping import EarlyStopping
 from rayfed.events import Event, from_json
 from rayfed.fleet.protocol import Arrays
+from rayfed.fleet.states import StateError, StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.report.devices import devices_csv
 from rayfed.report.events import events_csv
@@ -50,6 +53,7 @@ class OpenRun:
     run_id: str
     config: RunConfig
     federation: Federation
+    states: StateFolder
     session: Session
     store: Store
     tracker: Tracker | NoTracker
@@ -60,16 +64,20 @@ class OpenRun:
     """Whose signals are heard elsewhere. None means the run's own."""
 
     def drive(self, last: Checkpoint | None, initial: Arrays | None = None) -> Result:
-        """Drive to the end, then the run's pictures and its trained network, whatever stopped it."""
+        """Drive to the end, then the run's pictures and its trained network, whatever stopped it.
+
+        The tracker has ended then, and is still to be closed.
+        """
         folder = Path(self.config.runs_dir).absolute() / self.run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        population, classes = self.federation.population, self.federation.dataset.classes
         again = resume_command(self.run_id, self.config)
         status: Status = "failed"
         try:
-            self.tracker.log_file(partition_heatmap(population.counts, classes, folder / "partition.png"))
-            driver = self._driver(folder, initial)
-            checkpoint = self._loop(driver, last)
+            folder.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(1) as beside:
+                drawing = beside.submit(self._log_partition, folder)
+                driver = self._driver(folder, initial)
+                checkpoint = self._loop(driver, last)
+            drawing.result()
             self._close_files(folder, checkpoint)
             if driver.stop_reason:
                 self.store.update_facts(self.run_id, stop_reason=driver.stop_reason)
@@ -78,16 +86,16 @@ class OpenRun:
         except KeyboardInterrupt:
             status = "interrupted"
             self._log_tables(folder)
-        except Exception:
-            kept = self.store.latest(self.run_id)
-            if kept and kept.round:
+        except Exception as error:
+            if kept := [round for round in self.store.states(self.run_id) if round]:
                 self._log_tables(folder)
-                self.watcher.notice(f"run {self.run_id} failed; its rounds are kept: {again}")
+                damaged = error.name if isinstance(error, StateError) else None
+                on = way_on(self.store, self.run_id, self.config, self.states, damaged) if damaged else again
+                self.watcher.notice(f"run {self.run_id} failed; its rounds up to {kept[-1]} are kept: {on}")
             raise
         finally:
+            self.tracker.end(MLFLOW_STATUS[status])
             self.store.set_status(self.run_id, status)
-            if unsent := self.tracker.close(MLFLOW_STATUS[status]):
-                self.watcher.notice(unsent)
         return Result(
             run_id=self.run_id,
             status=status,
@@ -95,7 +103,7 @@ class OpenRun:
             history=self.store.history(self.run_id),
             folder=folder,
             store=store_url(self.config),
-            population=population,
+            population=self.federation.population,
             mlflow=self.tracker.look(),
             resume=None if status == "finished" else again,
         )
@@ -104,7 +112,7 @@ class OpenRun:
         parts, pools = self.federation.parts, self.config.method.pools_data
         stop = self.config.stop
         callbacks = [
-            StoreCallback(self.store, self.run_id),
+            StoreCallback(self.store, self.run_id, self.states),
             TrackingCallback(self.tracker, method_of(self.config).task.metrics),
             self.watcher.callback(self.config),
             *([EarlyStopping(stop.metric, stop.patience, stop.target)] if stop.asked else []),
@@ -117,7 +125,7 @@ class OpenRun:
             callbacks,
             self.watcher.notice,
             folder,
-            samples=len(union(parts)) if pools else sum(map(len, parts)),
+            samples=len(union(parts)) if pools else len(parts.indices),
             history=history,
             unjudged=self._unjudged(history),
             initial=initial,
@@ -140,6 +148,10 @@ class OpenRun:
     def _rounds(self) -> History:
         return [(round, metrics) for round, metrics, _ in self.store.history(self.run_id)]
 
+    def _log_partition(self, folder: Path) -> None:
+        counts, classes = self.federation.population.counts, self.federation.dataset.classes
+        self.tracker.log_file(partition_heatmap(counts, classes, folder / "partition.png"))
+
     def _log_tables(self, folder: Path) -> None:
         """What happened, and what was seen of each class, if anything."""
         events: list[tuple[int, Event]] = [(round, from_json(data)) for round, data in self.store.events(self.run_id)]
@@ -152,10 +164,11 @@ class OpenRun:
 
     def _close_files(self, folder: Path, checkpoint: Checkpoint) -> None:
         spec, population = method_of(self.config), self.federation.population
+        self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))
         names, samples = spec.topology(self.config).names, population.counts.sum(axis=1).tolist()
         self.tracker.log_file(devices_csv(checkpoint.twin, names, samples, folder / "devices.csv"))
         self._log_tables(folder)
+        self.states.keep(self.store.files(self.run_id))  # late calls may have written what nobody names
         self.tracker.log_file(run_figure(self._rounds(), spec.task.metrics, folder / "run.png", self.run_id))
         for name, source in self.session.about_evaluator().items():
             self.tracker.set_tag(name, source)
-        self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))

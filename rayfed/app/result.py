@@ -16,6 +16,7 @@ from rayfed.config import RunConfig
 from rayfed.config.run import RUNS_DIR
 from rayfed.data.population import Population
 from rayfed.errors import UserError
+from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import throughput
 from rayfed.store import Commit, Status, Store
@@ -161,6 +162,18 @@ def outcome_of(store: Store, run_id: str, config: RunConfig, round: Round) -> tu
 def store_url(config: RunConfig) -> str:
     """The store's URL: configured, or SQLite in the runs folder."""
     return config.store.url or f"sqlite:///{Path(config.runs_dir).absolute() / 'rayfed.db'}"
+
+
+def states_of(run_id: str, config: RunConfig) -> StateFolder:
+    """Where the states of a run's devices lie between rounds."""
+    return StateFolder(states_place(run_id, config.runs_dir, config.store.states), config.method.narrowed)
+
+
+def states_place(run_id: str, runs_dir: str | Path, states: str | None) -> str:
+    """The folder of a run's device states, a path or a URL; `states` is the configuration's `store.states`."""
+    if states is None:
+        return str(Path(runs_dir).absolute() / run_id / "states")
+    return f"{states.rstrip('/')}/{run_id}"
 
 
 def resume_command(run_id: str, config: RunConfig) -> str:

@@ -1,17 +1,20 @@
 """From a configuration to a finished run: what can refuse is opened first, what must be closed is closed."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rayfed import tracking
+from rayfed.app.beginning import Begun, begun
 from rayfed.app.initial import initial_networks
 from rayfed.app.open_run import OpenRun, RunWatcher
-from rayfed.app.preparation import prepared
-from rayfed.app.result import Result, resume_command, store_url
+from rayfed.app.restore import checkpoint_to_resume
+from rayfed.app.result import Result, resume_command, states_of, store_url
 from rayfed.cluster.capacity import Capacity
 from rayfed.cluster.connection import connected
 from rayfed.cluster.pool import ActorPool
@@ -19,18 +22,19 @@ from rayfed.cluster.session import RaySession
 from rayfed.config import RunConfig, flatten, with_overrides
 from rayfed.data.setup import Federation
 from rayfed.engine.callbacks import Callback, TrackingCallback
-from rayfed.engine.checkpoint import checkpoint_of
+from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.driver import Stop
 from rayfed.engine.lease import is_alive, process_facts
 from rayfed.engine.session import LocalSession, Session
 from rayfed.errors import UserError, counted
+from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.load import capabilities
 from rayfed.store import RunRecord, Store
 from rayfed.tracking import NoTracker, Tracker, input_of, mask
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
-FREE = ("rounds", "stop.", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "data.root")
+FREE = ("rounds", "stop.", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "store.states", "data.root")
 """Keys, or their beginnings, that change no committed round: what a resumed run may be told anew."""
 
 
@@ -51,24 +55,29 @@ class Part:
 
 def run(
     config: RunConfig,
+    beginning: Begun,
     local: bool,
     watcher: RunWatcher,
     part: Part | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """Begin a run, by itself or as a part of a comparison, and drive it to its end, or to Ctrl-C."""
+    """Begin a run, by itself or as a part of a comparison, and drive it to its end, or to Ctrl-C.
+
+    MLflow has all of it when `beginning.last` is closed.
+    """
     run_id = f"{_slug(config.method.name)}-{secrets.token_hex(3)}"
-    federation = prepared(config, watcher.notice)
+    federation, states = beginning.federation, states_of(run_id, config)
     store = Store(store_url(config))
     try:
         initial = initial_networks(config, federation.population, store)
-        with _session(config, federation, local, watcher, part.pool if part else None) as session:
+        with _session(config, federation, states, local, watcher, part.pool if part else None) as session:
             tracker = _tracker(run_id, config, federation, session, part=part)
             facts = _facts(config, federation) | process_facts() | dict(part.facts if part else {})
             facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
             store.create_run(run_id, config.model_dump(mode="json"), facts)
             stop = part.stop if part else None
-            opened = OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks, stop)
+            opened = OpenRun(run_id, config, federation, states, session, store, tracker, watcher, callbacks, stop)
+            beginning.last.callback(flush, tracker, watcher.notice)
             return opened.drive(None, initial=initial)
     finally:
         store.close()
@@ -82,40 +91,62 @@ def resume(
     local: bool,
     watcher: RunWatcher,
     callbacks: Sequence[Callback] = (),
+    round: int | None = None,
+    drop_damaged: bool = False,
 ) -> Result:
     """Go on from a run's last commit; `config` is the store's, its `runs_dir` where the run's files are now.
 
-    `overrides` may change what no committed round depends on, such as `rounds`. Raises UserError for others, and for a
-    run that is finished or still runs.
+    `overrides` may change what no committed round depends on, such as `rounds`. `round` and `drop_damaged`: see
+    `checkpoint_to_resume`. Raises UserError for other overrides, and for a run that is finished or still runs.
     """
     record = store.run(run_id)
     chosen = list(overrides)
-    config = _changed(config, chosen, record.rounds or 0)
-    _refuse_finished(record, config, told=any(override.startswith(("rounds=", "stop")) for override in chosen))
+    config = _changed(config, chosen, record.rounds or 0 if round is None else round)
+    told = any(override.startswith(("rounds=", "stop")) for override in chosen) or round is not None
+    _refuse_finished(record, config, record.rounds or 0 if round is None else round, told)
     if record.status == "running" and is_alive(record.facts):
         raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
-    federation = prepared(config, watcher.notice)
+    states = states_of(run_id, config)
+    restore = partial(checkpoint_to_resume, store, run_id, config, states, watcher.notice, round, drop_damaged)
+    with begun(config, local, watcher) as beginning:
+        return _go_on(record, config, beginning, states, restore, store, local, watcher, callbacks)
+
+
+def _go_on(
+    record: RunRecord,
+    config: RunConfig,
+    beginning: Begun,
+    states: StateFolder,
+    restore: Callable[[], Checkpoint | None],
+    store: Store,
+    local: bool,
+    watcher: RunWatcher,
+    callbacks: Sequence[Callback],
+) -> Result:
+    run_id, federation = record.id, beginning.federation
     if federation.dataset.sha256 != record.facts["dataset_sha256"]:
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
     if federation.partition_sha256 != record.facts.get("partition_sha256", federation.partition_sha256):
         raise UserError(f"data.partition = {config.data.partition!r}: not the partition that run {run_id} began with")
-    with _session(config, federation, local, watcher) as session:
-        tracker = _tracker(run_id, config, federation, session, mlflow_run=record.facts["mlflow_run"])
+    last = restore()
+    with _session(config, federation, states, local, watcher) as session:
+        until, old = last.round if last else None, record.facts["mlflow_run"]
+        tracker = _tracker(run_id, config, federation, session, mlflow_run=old, until=until)
         tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
         store.update_facts(run_id, **process_facts(), **tracked, stop_reason=None)
         store.set_config(run_id, config.model_dump(mode="json"))
         store.set_status(run_id, "running")
-        tracking = TrackingCallback(tracker, method_of(config).task.metrics)
-        for round, metrics, _ in store.history(run_id):
-            tracking.log(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
-        commit = store.latest(run_id)
-        last = checkpoint_of(commit, method_of(config)) if commit else None
-        return OpenRun(run_id, config, federation, session, store, tracker, watcher, callbacks).drive(last)
+        callback = TrackingCallback(tracker, method_of(config).task.metrics)
+        for committed, metrics, _ in store.history(run_id):
+            callback.log(committed, metrics)  # what was queued when the run was killed; the rest is not sent twice
+        opened = OpenRun(run_id, config, federation, states, session, store, tracker, watcher, callbacks)
+        beginning.last.callback(flush, tracker, watcher.notice)
+        return opened.drive(last)
 
 
-def _refuse_finished(record: RunRecord, config: RunConfig, told: bool) -> None:
-    """Raise UserError for a finished run that is not `told` to go on, or has all of its rounds."""
-    done, command, reason = record.rounds or 0, resume_command(record.id, config), record.facts.get("stop_reason")
+def _refuse_finished(record: RunRecord, config: RunConfig, done: int, told: bool) -> None:
+    """Raise UserError for a finished run that is not `told` to go on, or has all of its rounds `done`."""
+    command, reason = resume_command(record.id, config), record.facts.get("stop_reason")
     if record.status != "finished" or (told and config.rounds > done):
         return
     ended = f"run {record.id} is finished ({counted(done, 'round')}); there is nothing to resume"
@@ -148,19 +179,23 @@ def _slug(name: str) -> str:
 
 @contextmanager
 def _session(
-    config: RunConfig, federation: Federation, local: bool, watcher: RunWatcher, pool: ActorPool | None = None
+    config: RunConfig,
+    federation: Federation,
+    states: StateFolder,
+    local: bool,
+    watcher: RunWatcher,
+    pool: ActorPool | None = None,
 ) -> Iterator[Session]:
     if local:
-        yield LocalSession(config, federation)
+        yield LocalSession(config, federation, states)
         return
-    watcher.waits_for("starting Ray")
 
     def report(capacity: Capacity, scaling: bool) -> None:
         watcher.capacity(capacity, scaling)
         watcher.waits_for("starting the actors")
 
     with connected(config.ray):
-        session = RaySession(config, federation, report, pool)
+        session = RaySession(config, federation, report, pool, states)
         yield session
         session.close()
 
@@ -172,19 +207,42 @@ def _tracker(
     session: Session,
     part: Part | None = None,
     mlflow_run: str | None = None,
+    until: int | None = None,
 ) -> Tracker | NoTracker:
     tags = {"method": config.method.name, "dataset_sha256": federation.dataset.sha256}
     tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
     if part:
         tags |= {"run": run_id, **part.tags}
     name = f"{part.name}, seed {config.seed} ({run_id})" if part else f"{run_id}, seed {config.seed}"
-    tracker = open_tracker(config, name, flatten(config), tags, mlflow_run)
+    tracker = open_tracker(config, name, flatten(config), tags, mlflow_run, until)
     tracker.log_input(input_of(federation.dataset))
     return tracker
 
 
+def flush(tracker: Tracker | NoTracker, notice: Callable[[str], None]) -> None:
+    """Wait until MLflow has what was queued; what it does not take is told."""
+    if unsent := tracker.wait():
+        notice(unsent)
+
+
+def open_database(config: RunConfig) -> None:
+    """See `rayfed.tracking.open_database`."""
+    if config.tracking.enabled:
+        tracking.open_database(config.tracking, _database(config))
+
+
+def _database(config: RunConfig) -> str:
+    """MLflow's, where no other is configured."""
+    return f"sqlite:///{Path(config.runs_dir).absolute() / 'mlflow.db'}"
+
+
 def open_tracker(
-    config: RunConfig, name: str, params: Mapping[str, Any], tags: Mapping[str, Any], mlflow_run: str | None = None
+    config: RunConfig,
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, Any],
+    mlflow_run: str | None = None,
+    until: int | None = None,
 ) -> Tracker | NoTracker:
     """An MLflow run where `config` says, or one that goes on; raises UserError as `Tracker` does."""
     if not config.tracking.enabled:
@@ -192,8 +250,8 @@ def open_tracker(
     folder = Path(config.runs_dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     masked = {key: mask(value) for key, value in params.items()}
-    database, artifacts = f"sqlite:///{folder / 'mlflow.db'}", str(folder / "artifacts")
-    return Tracker(config.tracking, database, artifacts, name, masked, tags, mlflow_run)
+    artifacts = str(folder / "artifacts")
+    return Tracker(config.tracking, _database(config), artifacts, name, masked, tags, mlflow_run, until)
 
 
 def _facts(config: RunConfig, federation: Federation) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import shutil
 from pathlib import Path
 
-from rayfed.app.result import Result, population_of, resume_command, store_url
+from rayfed.app.result import Result, population_of, resume_command, states_place, store_url
 from rayfed.config import RunConfig, parse
 from rayfed.engine.lease import is_alive
 from rayfed.errors import UserError
+from rayfed.fleet.states import StateFolder
 from rayfed.store import RunRecord, Store
 
 
@@ -55,6 +56,7 @@ def remove(store: Store, name: str, runs_dir: Path) -> list[str]:
         if record.status == "running" and is_alive(record.facts):
             raise UserError(f"run {record.id} is still running in process {record.facts['pid']}; stop that first")
     for record in records:
+        StateFolder(states_place(record.id, runs_dir, record.config.get("store", {}).get("states"))).clear()
         store.remove(record.id)
         shutil.rmtree(runs_dir / record.id, ignore_errors=True)
     if of_comparison:

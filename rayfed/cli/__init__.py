@@ -1,5 +1,6 @@
 """The commands. Anything that imports torch, ray or mlflow is imported inside the command that needs it."""
 
+import gc
 import json
 import shutil
 import sys
@@ -71,6 +72,12 @@ def resume(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="rounds=80, resources.hosts=4 ...")
     ] = None,
+    round: Annotated[
+        int | None, typer.Option(min=0, help="An earlier round that is kept; those after it are forgotten.")
+    ] = None,
+    drop_damaged_states: Annotated[
+        bool, typer.Option("--drop-damaged-states", help="Devices with a lost or damaged state begin with a fresh one.")
+    ] = False,
     runs_dir: RunsDir = RUNS_DIR,
     store: StoreUrl = None,
     local: Local = False,
@@ -79,7 +86,16 @@ def resume(
     """Go on with a run from its last commit; a finished one with more rounds."""
     from rayfed import api
 
-    _conclude(api.resume(run_id, overrides or (), runs_dir=runs_dir, store=store, local=local), as_json)
+    result = api.resume(
+        run_id,
+        overrides or (),
+        runs_dir=runs_dir,
+        store=store,
+        local=local,
+        round=round,
+        drop_damaged_states=drop_damaged_states,
+    )
+    _conclude(result, as_json)
 
 
 @app.command()
@@ -120,6 +136,8 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        gc.freeze()  # at its end the interpreter would look through all of torch for garbage, for seconds
 
 
 def _conclude(result: Any, as_json: bool) -> None:

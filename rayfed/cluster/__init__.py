@@ -7,6 +7,7 @@ FIXED = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on one machine Ray binds to the loopback address alone
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_prestart_worker_first_driver": "0",  # a private Ray's actors are forked; these would end unused
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 

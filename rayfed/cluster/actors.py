@@ -16,8 +16,10 @@ from rayfed.cluster.capacity import Amounts
 from rayfed.config import Role, RunConfig
 from rayfed.data.population import EvaluationData, Population
 from rayfed.data.shard import Shards
+from rayfed.fleet.states import StateFile, StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.scheduler import Scheduler as Registry
+from rayfed.startup import without_collections
 from rayfed.tasks.base import judged
 
 RESTARTS = 3
@@ -38,10 +40,12 @@ def start_pinned(actor: Any, asked: Amounts, node: str, *args: Any) -> Any:
 
 
 def _processor() -> str:
-    """The processor of this actor, a GPU if it has a share of one; sets torch to one thread."""
+    """The processor of this actor, a GPU if it has a share of one; makes its process fit for training."""
     import torch
 
-    torch.set_num_threads(1)
+    from rayfed.models.process import set_up
+
+    set_up()
     has_gpu = ray.get_runtime_context().get_accelerator_ids().get("GPU")
     return "cuda" if has_gpu and torch.cuda.is_available() else "cpu"
 
@@ -56,6 +60,8 @@ class Brief:
     """Of the data set; see `EvaluationData`."""
     data: Sequence[Any]
     """References to training images and labels, test images and labels, and the clients' indices."""
+    states: str | None = None
+    """The state folder, if hosts and driver reach the same one."""
 
 
 class _Serving:
@@ -74,7 +80,8 @@ class _Serving:
         if run != self._run:
             self._run = self._work = None  # what the run before held is free again
             brief: Any = ray.get(ray.get_actor(run).about.remote())
-            self._work = self._made(brief)
+            with without_collections():
+                self._work = self._made(brief)
             self._run = run
 
     def _made(self, brief: Brief) -> Any:
@@ -90,12 +97,29 @@ class DeviceHost(_Serving):
 
         images, labels, parts = ray.get([brief.data[k] for k in (0, 1, 4)])
         shards = Shards(images, labels, parts, brief.population.classes, brief.config.seed)
-        return device_host(brief.config, brief.population, shards, _processor())
+        narrowed = brief.config.method.narrowed
+        states = StateFolder(brief.states, narrowed) if brief.states else None
+        return device_host(brief.config, brief.population, shards, _processor(), states)
+
+    def keep(self, run: str, *states: Any) -> Any:
+        """Write states, and give the files."""
+        self.prepare(run)
+        files = [self._work.write(state) for state in states]
+        return files if len(files) > 1 else files[0]
+
+    def read(self, run: str, state: StateFile) -> None:
+        """See whether this host reads a state. Raises StateError if not."""
+        self.prepare(run)
+        self._work.read(state)
 
     def run(self, slots: list[Slot], *values: Any) -> tuple[Any, ...]:
         """See `run_batch`; `values` are what the slots' Picks name. All slots are of one run."""
+        from rayfed.models.process import trim
+
         self.prepare(slots[0].run)
-        return run_batch(self._work, slots, values)
+        results = run_batch(self._work, slots, values)
+        trim()
+        return results
 
 
 @ray.remote
@@ -140,20 +164,23 @@ class GeneratorServer:
         """Be ready to work for a run; `host_of`: the host of each device, where devices have hosts of their own."""
         from rayfed.cluster.fleet import RayFleet
         from rayfed.cluster.hosts import PinnedHosts, PooledHosts
-        from rayfed.engine.trainer import Trainer
 
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of lost calls: RayFleet tells of those
         brief: Brief = ray.get(scheduler.about.remote())
-        fleet = RayFleet(PinnedHosts(hosts, host_of) if host_of else PooledHosts(hosts), run)
+        pooled_or_pinned = PinnedHosts(hosts, host_of) if host_of else PooledHosts(hosts)
+        fleet = RayFleet(pooled_or_pinned, run, files=brief.states is not None)
         registry: Any = RemoteScheduler(scheduler, brief.config)
-        self.trainer = Trainer(brief.config, brief.population, fleet, registry, _processor())
+        with without_collections():
+            from rayfed.engine.trainer import Trainer
+
+            self.trainer = Trainer(brief.config, brief.population, fleet, registry, _processor())
 
     def start(self, checkpoint: Any, initial: Any) -> Any:
         """See `Trainer.start`."""
         return self.trainer.start(checkpoint, initial)
 
     def round(self) -> Any:
-        """See `Trainer.round`; the checkpoint's device states are references."""
+        """See `Trainer.round`; the checkpoint's device states are files, or references to arrays."""
         return self.trainer.round()
 
 

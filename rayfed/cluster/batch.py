@@ -1,11 +1,17 @@
 """A batch of calls on its way to a host, and its run there."""
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from rayfed.fleet.host import Host
+from rayfed.fleet.protocol import Arrays
 from rayfed.ids import DeviceId
+
+UNWRITTEN = 1
+"""States that may wait for the disk: with more the host waits as well, and holds no more of them in memory."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,15 @@ class Slot:
     args: list[Any]
     run: str = ""
     """Whose device it is."""
+    last: bool = False
+    """See `Fleet.submit`."""
 
 
 def run_batch(host: Host, slots: Sequence[Slot], values: Sequence[Any]) -> tuple[Any, ...]:
-    """Run the calls in order: (replies, receipts, state of the first, state of the second, ...)."""
+    """Run the calls in order: (replies, receipts, state of the first, state of the second, ...).
+
+    While a device trains, one thread reads the next one's state and another writes the last one's.
+    """
 
     def resolve(value: Any) -> Any:
         if not isinstance(value, Pick):
@@ -37,6 +48,20 @@ def run_batch(host: Host, slots: Sequence[Slot], values: Sequence[Any]) -> tuple
         found = values[value.reference]
         return found if value.index is None else found[value.index]
 
-    results = [host.run(slot.device, slot.method, resolve(slot.state), *map(resolve, slot.args)) for slot in slots]
-    replies, states, receipts = zip(*results, strict=True)
-    return list(replies), list(receipts), *states
+    replies, receipts, states = [], [], []
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        unwritten: deque[Future[Any]] = deque()
+        following = reader.submit(host.read, resolve(slots[0].state))
+        for number, slot in enumerate(slots):
+            state: Arrays = following.result()
+            if number + 1 < len(slots):
+                following = reader.submit(host.read, resolve(slots[number + 1].state))
+            reply, left, receipt = host.run(slot.device, slot.method, state, *map(resolve, slot.args))
+            if slot.last:
+                unwritten.append(writer.submit(host.write, left))
+            if len(unwritten) > UNWRITTEN:
+                unwritten.popleft().result()
+            replies.append(reply)
+            receipts.append(receipt)
+            states.append(unwritten[-1] if slot.last else left)
+        return replies, receipts, *(state.result() if isinstance(state, Future) else state for state in states)

@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ import ray
 from ray.experimental.internal_kv import _internal_kv_get
 
 from rayfed.cluster.capacity import Amounts
+from rayfed.cluster.forkserver import fork_server
 from rayfed.config import Ray
 from rayfed.errors import UserError
 
@@ -39,24 +40,26 @@ def connected(config: Ray) -> Iterator[None]:
 @contextmanager
 def _started(config: Ray) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
-    folder = None if address else _new_folder()
-    try:
+    with ExitStack() as last:
         if address:
+            last.callback(ray.shutdown)
             _join(address)
         else:
+            folder = _new_folder()
+            last.callback(shutil.rmtree, folder, ignore_errors=True)
+            forks = sys.platform == "linux"
+            worker = {"py_executable": last.enter_context(fork_server(folder))} if forks else None
+            last.callback(ray.shutdown)
             ray.init(
                 address="local",
                 include_dashboard=False,
                 object_store_memory=config.object_store_mb * MB,
                 logging_level=logging.WARNING,
+                runtime_env=worker,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=folder,
             )
         yield
-    finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _new_folder() -> str:
@@ -85,6 +88,13 @@ def _join(address: str) -> None:
 def nodes() -> dict[str, Amounts]:
     """The living nodes' resources in all, by Ray's node id."""
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+
+def one_machine() -> bool:
+    """Whether the whole cluster is this machine, so that its processes reach this one's files."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    names, addresses = ({node[f"NodeManager{key}"] for node in nodes} for key in ("Hostname", "Address"))
+    return names == {socket.gethostname()} and len(addresses) == 1
 
 
 def free() -> Amounts:

@@ -1,52 +1,78 @@
 """The fleet in Ray actors, each hosting many devices.
 
-A device's state lives in the object store between its calls, not in an actor: any host can run any device, a killed
-host loses nothing, and a call that Ray repeats elsewhere gives the same reply. Which host runs which device is
-`rayfed.cluster.hosts`. Models are put into the store once per round and read there without a copy. Calls wait until
-someone asks for a reply and then travel in a few batches per host, since every object and every actor call costs Ray
-about a millisecond.
+A device's state lies in a file between its turns (`rayfed.fleet.states`), and within a round, or without a folder that
+all hosts reach, in the object store: any host can run any device, a killed host loses nothing, and a call that Ray
+repeats elsewhere gives the same reply. Which host runs which device is `rayfed.cluster.hosts`. Models are put into the
+store once per round and read there without a copy. Calls wait until someone asks for a reply and then travel in a few
+batches per host, since every object and every actor call costs Ray about a millisecond.
 """
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from rayfed.cluster.batch import Pick, Slot
-from rayfed.cluster.hosts import LOST, Hosts
+from rayfed.cluster.hosts import Hosts
+from rayfed.cluster.objects import fetch
+from rayfed.cluster.states import DeviceStates
+from rayfed.fleet.codec import payload_kinds
 from rayfed.fleet.journal import Journal
 from rayfed.fleet.ledger import Ledger
-from rayfed.fleet.protocol import Arrays, Future, Handle, Missing, QuorumError, Receipt, sources
+from rayfed.fleet.protocol import Future, Handle, Missing, Receipt, enough, sources
+from rayfed.fleet.states import StateFile
 from rayfed.ids import DeviceId
 
 BATCHES = 2
 """Per host and `collect`: few enough to be cheap, enough for replies to arrive while others are computed."""
+BATCH_BYTES = 32 * 2**20
+"""Of the replies of a batch, if they are as large as what the calls are given: more batches then."""
+HELD_BYTES = 128 * 2**20
+"""Of replies that were streamed and may be asked for again; what is more is computed again then."""
 
 
 @dataclass
 class _Sent:
     """Where a dispatched call's reply and receipt will be, and what its device goes back to if it is lost."""
 
-    future: Future
+    call: "_Waiting"
     host: Any
     replies: Any
+    """Of the batch; None once they have been read and let go."""
     receipts: Any
     index: int
     before: Any
 
 
+@dataclass(frozen=True)
+class _Waiting:
+    """A call that is submitted and not dispatched."""
+
+    future: Future
+    args: tuple[Any, ...]
+    cost: float
+    last: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Of what it is given of the server's, which its reply is taken to have too."""
+        return max((arg.nbytes for arg in self.args if isinstance(arg, Handle)), default=0)
+
+
 class RayFleet:
     """Sends calls to DeviceHost actors."""
 
-    def __init__(self, hosts: Hosts, run: str = "") -> None:
-        """`run`: whose devices these are, for hosts that serve one run after the other."""
+    def __init__(self, hosts: Hosts, run: str = "", files: bool = False) -> None:
+        """`run`: whose devices these are, for hosts that serve one run after the other; `files`: whether the hosts
+        have a state folder."""
         self._hosts = hosts
         self._run = run
-        self._states: dict[DeviceId, Any] = {}
-        self._known: dict[DeviceId, Any] = {}
-        self._queue: list[tuple[Future, tuple[Any, ...], float]] = []
+        self._states = DeviceStates(hosts, run, files)
+        self._queue: list[_Waiting] = []
         self._sent: dict[int, _Sent] = {}
         self._missing: dict[int, str] = {}
         """Why a call has no reply: it was late, or lost, or needed what such a call was to give."""
@@ -56,7 +82,7 @@ class RayFleet:
         self._calls = 0
 
     def share(self, payload: Any, since: str | None = None) -> Handle:
-        return Handle(self._journal.share(since), ray.put(payload))
+        return Handle(self._journal.share(since), ray.put(payload), sum(payload_kinds(payload).values()))
 
     def mark(self, name: str) -> None:
         self._journal.mark(name)
@@ -67,41 +93,50 @@ class RayFleet:
         with self._journal.work(method, flops):
             yield
 
-    def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0) -> Future:
+    def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0, last: bool = False) -> Future:
         self._release()
-        waiting = {future.call for future, _, _ in self._queue}
+        waiting = {each.future.call for each in self._queue}
         needed = {arg.call for arg in args if isinstance(arg, Future)}
-        if needed & waiting or device in {future.device for future, _, _ in self._queue}:
+        if needed & waiting or device in {each.future.device for each in self._queue}:
             self._dispatch(BATCHES)
         future = Future(self._calls, device, method, sources(args))
         self._calls += 1
         self._journal.submit(future)
-        self._queue.append((future, args, cost))
+        self._queue.append(_Waiting(future, args, cost, last))
         return future
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
+        return enough(list(self.stream(futures, deadline, hold=True)), quorum)
+
+    def stream(self, futures: Sequence[Future], deadline: float | None = None, hold: bool = False) -> Iterator[Any]:
         self._journal.collect(futures)
         self._dispatch(BATCHES if deadline is None else len(futures))
-        batches = list({self._sent[future.call].replies: None for future in futures if future.call in self._sent})
-        late = set(ray.wait(batches, num_returns=len(batches), timeout=deadline)[1]) if batches else set()
-        arrived, errors = self._fetch([batch for batch in batches if batch not in late])
+        end = None if deadline is None else time.monotonic() + deadline
+        there, gone = list[int](), dict[int, str]()
+        for future, reply in zip(futures, self._replies(futures, end, hold), strict=True):
+            if isinstance(reply, Missing):
+                gone[future.call] = reply.reason
+            else:
+                there.append(future.call)
+            yield reply
         self._hosts.collected()
-        replies = [self._reply(future, arrived, errors) for future in futures]
-        pairs = list(zip(futures, replies, strict=True))
-        there = [future.call for future, reply in pairs if not isinstance(reply, Missing)]
         self._finish(there)
-        self._abandon({future.call: reply.reason for future, reply in pairs if isinstance(reply, Missing)})
-        if len(there) < quorum * len(futures):
-            raise QuorumError(f"{len(there)} of {len(futures)} devices replied")
-        return replies
+        self._abandon(gone)
+
+    def again(self, futures: Sequence[Future]) -> Iterator[Any]:
+        """A call whose reply was let go runs once more, from the state that its device had before it."""
+        gone = [self._sent[future.call] for future in futures if self._sent[future.call].replies is None]
+        for host, share in self._shares([sent.call for sent in gone]).items():
+            for batch in _batches(share, BATCHES):
+                replies, *_ = self._run_on(host, batch, [self._sent[each.future.call].before for each in batch])
+                for index, each in enumerate(batch):
+                    self._sent[each.future.call] = replace(self._sent[each.future.call], replies=replies, index=index)
+        yield from self._replies(futures, None, hold=True)
+        self._hosts.collected()
 
     def revert(self, futures: Sequence[Future]) -> None:
         for future in sorted(futures, key=lambda future: future.call, reverse=True):
-            before = self._sent[future.call].before
-            if before is None:
-                self._states.pop(future.device, None)
-            else:
-                self._states[future.device] = before
+            self._states.put_back(future.device, self._sent[future.call].before)
 
     def ledger(self) -> Ledger:
         ready = {call: sent for call, sent in self._sent.items() if call not in self._receipts}
@@ -116,37 +151,46 @@ class RayFleet:
         self._forget([call for call in self._sent if call not in self._receipts])
         ledger = self._journal.ledger(self._receipts)
         self._sent, self._receipts, self._done, self._missing = {}, {}, set(), {}
-        for device in self._hosts.settled():
-            if device in self._states and self._fetch([self._states[device]])[1]:
-                del self._states[device]
+        self._states.settle()
         self._journal.clear()
         return ledger
 
     def changed(self) -> dict[DeviceId, Any]:
-        known, self._known = self._known, dict(self._states)
-        return {device: state for device, state in sorted(self._states.items()) if state is not known.get(device)}
+        return self._states.changed()
 
-    def restore(self, states: dict[DeviceId, Arrays]) -> None:
-        self._states.update({device: ray.put(state) for device, state in states.items()})
-        self._known = dict(self._states)
+    def abandoned(self) -> list[StateFile]:
+        return self._states.abandoned()
+
+    def restore(self, states: dict[DeviceId, Any]) -> None:
+        self._states.restore(states)
 
     def _dispatch(self, batches: int) -> None:
-        """Send what waits, each host's calls in batches; what no host can run, or begin, is lost."""
-        shares: dict[Any, list[tuple[Future, tuple[Any, ...]]]] = {}
-        for future, args, cost in self._queue:
-            needs = [arg.call for arg in args if isinstance(arg, Future)]
-            host = self._hosts.choose(future.device, cost)
-            if host is None or any(call in self._missing for call in needs):
-                self._missing[future.call] = "lost"
-            else:
-                shares.setdefault(host, []).append((future, args))
-        self._queue = []
-        for host, share in shares.items():
-            size = -(-len(share) // batches)
-            for start in range(0, len(share), size):
-                self._send(host, share[start : start + size])
+        """Send what waits, each host's calls in batches."""
+        queue, self._queue = self._queue, []
+        for host, share in self._shares(queue).items():
+            for batch in _batches(share, batches):
+                self._send(host, batch)
 
-    def _send(self, host: Any, calls: Sequence[tuple[Future, tuple[Any, ...]]]) -> None:
+    def _shares(self, calls: Sequence[_Waiting]) -> dict[Any, list[_Waiting]]:
+        """The calls by the host that is to run them; what no host can run, or begin, is lost."""
+        shares: dict[Any, list[_Waiting]] = {}
+        for each in calls:
+            needs = [arg.call for arg in each.args if isinstance(arg, Future)]
+            host = self._hosts.choose(each.future.device, each.cost)
+            if host is None or any(call in self._missing for call in needs):
+                self._missing[each.future.call] = "lost"
+            else:
+                shares.setdefault(host, []).append(each)
+        return shares
+
+    def _send(self, host: Any, calls: Sequence[_Waiting]) -> None:
+        befores = [self._states.of(each.future.device) for each in calls]
+        replies, receipts, *states = self._run_on(host, calls, befores)
+        for index, (each, before, state) in enumerate(zip(calls, befores, states, strict=True)):
+            self._sent[each.future.call] = _Sent(each, host, replies, receipts, index, before)
+            self._states.left(each.future.device, state, each.last)
+
+    def _run_on(self, host: Any, calls: Sequence[_Waiting], befores: Sequence[Any]) -> Any:
         """One actor call for a batch; references travel as its own arguments, once each, so that Ray fetches them."""
         references: dict[Any, int] = {}
 
@@ -160,48 +204,55 @@ class RayFleet:
                 return Pick(references.setdefault(value, len(references)))
             return value
 
-        befores = [self._states.get(future.device) for future, _ in calls]
         slots = [
             Slot(
-                future.device,
-                future.method,
+                each.future.device,
+                each.future.method,
                 place({} if before is None else before),
-                [place(arg) for arg in args],
+                [place(arg) for arg in each.args],
                 self._run,
+                each.last,
             )
-            for (future, args), before in zip(calls, befores, strict=True)
+            for each, before in zip(calls, befores, strict=True)
         ]
-        run = host.run.options(num_returns=2 + len(slots))
-        replies, receipts, *states = run.remote(slots, *references)
-        for index, ((future, _), before, state) in enumerate(zip(calls, befores, states, strict=True)):
-            self._sent[future.call] = _Sent(future, host, replies, receipts, index, before)
-            self._states[future.device] = state
+        return host.run.options(num_returns=2 + len(slots)).remote(slots, *references)
 
-    def _fetch(self, refs: Sequence[Any]) -> tuple[dict[Any, Any], dict[Any, Exception]]:
-        """What finished batches gave, and the errors of the lost: one get, or one by one when a host was lost."""
-        try:
-            return dict(zip(refs, ray.get(list(refs)), strict=True)), {}
-        except LOST:
-            found: dict[Any, Any] = {}
-            errors: dict[Any, Exception] = {}
-            for ref in refs:
-                try:
-                    found[ref] = ray.get(ref)
-                except LOST as error:
-                    errors[ref] = error
-            return found, errors
+    def _replies(self, futures: Sequence[Future], end: float | None, hold: bool) -> Iterator[Any]:
+        """The replies in order. Batches that are read to their end are let go, unless `hold` or there is room."""
+        sent = {future.call: self._sent[future.call] for future in futures if future.call in self._sent}
+        left = Counter(each.replies for each in sent.values())
+        open_batches: dict[Any, Any] = {}
+        room = HELD_BYTES
+        for future in futures:
+            yield self._reply(future, end, open_batches)
+            if future.call not in sent:
+                continue
+            batch = sent[future.call].replies
+            left[batch] -= 1
+            if not left[batch]:
+                del left[batch]
+                open_batches.pop(batch, None)
+                read = [each for each in sent.values() if each.replies is batch]
+                room -= sum(each.call.nbytes for each in read)
+                if not hold and room < 0:
+                    for each in read:
+                        each.replies = None
 
-    def _reply(self, future: Future, arrived: dict[Any, Any], errors: dict[Any, Exception]) -> Any:
+    def _reply(self, future: Future, end: float | None, open_batches: dict[Any, Any]) -> Any:
         if future.call in self._missing:
             return Missing(future.device, self._missing[future.call])
         sent = self._sent[future.call]
-        if sent.replies in arrived:
-            return arrived[sent.replies][sent.index]
-        if sent.replies in errors:
-            self._hosts.lost(sent.host, errors[sent.replies])
-            return Missing(future.device, "lost")
-        self._hosts.late(sent.replies, sent.host)
-        return Missing(future.device, "late")
+        if sent.replies not in open_batches:
+            timeout = None if end is None else max(0.0, end - time.monotonic())
+            if not ray.wait([sent.replies], timeout=timeout, fetch_local=False)[0]:
+                self._hosts.late(sent.replies, sent.host)
+                return Missing(future.device, "late")
+            found, errors = fetch([sent.replies])
+            open_batches[sent.replies] = found.get(sent.replies)
+            if errors:
+                self._hosts.lost(sent.host, errors[sent.replies])
+        batch = open_batches[sent.replies]
+        return Missing(future.device, "lost") if batch is None else batch[sent.index]
 
     def _abandon(self, calls: Mapping[int, str]) -> None:
         """Give up on calls that have no reply, for these reasons, and on what they wait for and nobody has finished."""
@@ -225,15 +276,23 @@ class RayFleet:
 
     def _take(self, refs: Sequence[Any]) -> None:
         """Keep the receipts of finished batches."""
-        batches = self._fetch(refs)[0]
+        batches = fetch(refs)[0]
         for call, sent in self._sent.items():
             if sent.receipts in batches:
                 self._receipts[call] = batches[sent.receipts][sent.index]
 
     def _forget(self, calls: Sequence[int]) -> None:
         """Drop calls that will never have a reply."""
-        self.revert([self._sent[call].future for call in calls])
+        self.revert([self._sent[call].call.future for call in calls])
         for call in calls:
             del self._sent[call]
             self._receipts.pop(call, None)
             self._missing.setdefault(call, "lost")
+
+
+def _batches(calls: Sequence[_Waiting], count: int) -> Iterator[Sequence[_Waiting]]:
+    """A host's calls in so many batches, or in more if their replies are large."""
+    largest = max(each.nbytes for each in calls)
+    size = min(-(-len(calls) // count), max(1, BATCH_BYTES // max(1, largest)))
+    for start in range(0, len(calls), size):
+        yield calls[start : start + size]

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError, OutOfMemoryError, RayActorError
+from ray.exceptions import GetTimeoutError
 
+from rayfed.cluster.objects import LOST
 from rayfed.errors import CapacityError
 from rayfed.ids import DeviceId
-
-LOST = (RayActorError, ObjectLostError, OutOfMemoryError)
-"""How Ray says that the host, or what it computed, is gone for good."""
 
 
 class Hosts(Protocol):
@@ -33,11 +31,13 @@ class Hosts(Protocol):
 
 
 class PooledHosts:
-    """Any host runs any device: each call goes to the host with the least cost since the last replies."""
+    """Any host runs any device: each call goes to the host with the least cost since the last replies, and of equal
+    ones to that which ran the device last: it may still have its state at hand."""
 
     def __init__(self, hosts: Sequence[Any]) -> None:
         self._hosts = list(hosts)
         self._costs = [0.0] * len(self._hosts)
+        self._homes: dict[DeviceId, Any] = {}
         self._late: dict[Any, Any] = {}
 
     def choose(self, device: DeviceId, cost: float) -> Any:
@@ -46,8 +46,10 @@ class PooledHosts:
             raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
         stuck = self._stuck()
         free = [slot for slot, host in enumerate(self._hosts) if host not in stuck] or range(len(self._hosts))
-        slot = min(free, key=self._costs.__getitem__)
+        home = self._homes.get(device)
+        slot = min(free, key=lambda slot: (self._costs[slot], self._hosts[slot] is not home))
         self._costs[slot] += cost
+        self._homes[device] = self._hosts[slot]
         return self._hosts[slot]
 
     def _stuck(self) -> list[Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -192,6 +192,19 @@ class Store(Section):
     """A SQLAlchemy URL, such as `postgresql+psycopg://user@host/database`. None means SQLite in the runs folder."""
     keep: Count = 2
     """From how many of its last rounds a run can be restored; the states of older ones are dropped."""
+    states: str | None = None
+    """A folder that driver and device hosts reach, for the states that devices keep between rounds: a path, or a URL
+    that fsspec opens, such as `s3://bucket/states`. A run has a folder of its own in it. None means `states` in the
+    run's folder; then hosts on other machines hand their devices' states to the driver, which writes them."""
+
+    @field_validator("states")
+    @classmethod
+    def _wherever_the_command_is_run(cls, value: str | None) -> str | None:
+        if value is None or "://" in value:
+            return value
+        if not value:
+            raise ValueError("store.states = '': must be a folder or a URL; leave it out for the run's own folder")
+        return str(Path(value).expanduser().absolute())
 
 
 class Stop(Section):

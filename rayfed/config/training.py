@@ -11,6 +11,9 @@ Sampling = Literal["random", "balanced", "round-robin", "proportional-fair", "be
 Deadline = Annotated[float, Field(gt=0)] | None
 """Seconds of wall clock after which the server goes on without the late. None means that it waits for all."""
 
+Precision = Literal["float32", "bfloat16"]
+"""Of numbers that are kept."""
+
 Keeping = Literal["keep", "fresh"]
 """Adam's state stays on the device between rounds, or starts at zero each round."""
 
@@ -31,11 +34,19 @@ class Training(Section):
     """E, the iterations of a round."""
     batch: Count = 50
     """B, the images of a batch; networks with BatchNorm over vectors, as dcgan28 is, need 2 at least."""
+    optimizer_state: Precision = "float32"
+    """How devices keep Adam's moments between rounds: `bfloat16` halves their bytes on the disk, and rounds them once a
+    round."""
 
     @property
     def local_steps(self) -> int:
         """Steps on a device per call."""
         return self.iterations
+
+    @property
+    def narrowed(self) -> tuple[str, ...]:
+        """Endings of the names of a device's arrays that are kept as bfloat16."""
+        return (".exp_avg", ".exp_avg_sq") if self.optimizer_state == "bfloat16" else ()
 
     @property
     def sends_to_peers(self) -> bool:

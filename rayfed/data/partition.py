@@ -5,6 +5,8 @@ Every partition takes the training labels (int64 [N]) and a generator, and retur
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,39 @@ from rayfed.errors import UserError, counted
 Indices = npt.NDArray[np.int64]
 
 DIRICHLET_DRAWS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Parts(Sequence[Indices]):
+    """The sorted indices of the samples that each device holds, as one array, so that thousands travel as one."""
+
+    indices: Indices
+    """Of the first device, the second, and so on [n]."""
+    ends: Indices
+    """Where each device's end [K]."""
+
+    @classmethod
+    def of(cls, parts: Sequence[Indices]) -> "Parts":
+        """From an array for each device."""
+        return cls(np.concatenate([np.empty(0, np.int64), *parts]), np.cumsum([len(part) for part in parts]))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, device: int) -> Indices: ...
+    @overload
+    def __getitem__(self, device: slice) -> Sequence[Indices]: ...
+    def __getitem__(self, device: int | slice) -> Indices | Sequence[Indices]:
+        if isinstance(device, slice):
+            return [self[each] for each in range(len(self))[device]]
+        end = range(len(self))[device]
+        return self.indices[self.ends[end - 1] if end else 0 : self.ends[end]]
+
+    @property
+    def sizes(self) -> Indices:
+        """How many samples each device holds [K]."""
+        return np.diff(self.ends, prepend=0)
 
 
 def iid(labels: Indices, devices: int, rng: np.random.Generator) -> list[Indices]:

@@ -10,7 +10,7 @@ from rayfed import seeding
 from rayfed.config import RunConfig
 from rayfed.data import partition, partition_file
 from rayfed.data.datasets import Dataset, load
-from rayfed.data.partition import Indices, union
+from rayfed.data.partition import Indices, Parts, union
 from rayfed.data.population import EvaluationData, Population
 from rayfed.data.shard import Shards
 from rayfed.errors import UserError, counted
@@ -25,7 +25,7 @@ class Federation:
     """
 
     dataset: Dataset
-    parts: list[Indices]
+    parts: Parts
     counts: Indices
     left_out: int = 0
 
@@ -73,12 +73,12 @@ def prepare(config: RunConfig, size: int) -> Federation:
         parts = _partition(config, dataset.train_labels)
     _check_batch(config, parts)
     counts = partition.class_counts(dataset.train_labels, parts, len(dataset.classes))
-    return Federation(dataset, parts, counts, left_out)
+    return Federation(dataset, Parts.of(parts), counts, left_out)
 
 
 def small_devices(federation: Federation, batch: int) -> int:
     """How many devices hold fewer samples than a batch (they train on all they have)."""
-    return sum(len(part) < batch for part in federation.parts)
+    return int((federation.parts.sizes < batch).sum())
 
 
 def _partition(config: RunConfig, labels: Indices) -> list[Indices]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from rayfed.config import RunConfig
 from rayfed.engine.checkpoint import Checkpoint
+from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import shown
 from rayfed.report.pictures import save_picture
@@ -53,8 +54,9 @@ class Callback:
 class StoreCallback(Callback):
     """Commits every round before anyone else hears of it, and keeps what was judged best."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
-        self._store, self._run_id = store, run_id
+    def __init__(self, store: Store, run_id: str, states: StateFolder | None = None) -> None:
+        """`states`: the folder of the device states that are files."""
+        self._store, self._run_id, self._states = store, run_id, states
 
     def on_begin(self, config: RunConfig, history: History) -> None:
         self._config, self._task = config, method_of(config).task
@@ -81,10 +83,17 @@ class StoreCallback(Callback):
         return any(metric.name in metrics for metric in self._task.metrics)
 
     def _commit(self, checkpoint: Checkpoint) -> None:
+        """First the files must be there to stay, then the transaction names them, then others may go."""
         commit = checkpoint.commit()
         if self._config.is_evaluated(checkpoint.round):
             commit = replace(commit, outcome=self._task.outcome(checkpoint.state.arrays))
-        self._store.commit(self._run_id, commit, self._config.store.keep)
+        if self._states and checkpoint.devices:
+            self._states.sync()
+        unneeded = self._store.commit(self._run_id, commit, self._config.store.keep)
+        if abandoned := {state.name for state in checkpoint.abandoned}:
+            unneeded |= abandoned - self._store.files(self._run_id, abandoned)
+        if self._states and unneeded:
+            self._states.remove(unneeded)
 
 
 class TrackingCallback(Callback):

@@ -2,15 +2,15 @@
 
 from typing import Any, Protocol
 
-import torch
-
 from rayfed.config import RunConfig
 from rayfed.data.setup import Federation
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.trainer import Trainer, device_host
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Arrays
+from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
+from rayfed.models.process import set_up
 from rayfed.tasks.base import EvaluationFailure, EvaluationResult, judged
 
 Evaluated = EvaluationResult | EvaluationFailure
@@ -23,7 +23,7 @@ class Session(Protocol):
         """See `Trainer.start`."""
 
     def round(self) -> Checkpoint:
-        """See `Trainer.round`; the device states are arrays."""
+        """See `Trainer.round`; the device states are files, or arrays where there is no state folder."""
 
     def evaluate(self, round: int, arrays: Arrays) -> None:
         """Have what `Task.outcome` gave of the state after `round` judged, at once or beside the training.
@@ -48,10 +48,11 @@ class Session(Protocol):
 class LocalSession:
     """Everything in this process, on one thread: `rayfed run --local`, for a debugger."""
 
-    def __init__(self, config: RunConfig, federation: Federation) -> None:
-        torch.set_num_threads(1)
+    def __init__(self, config: RunConfig, federation: Federation, states: StateFolder | None = None) -> None:
+        """`states`: where device states lie between rounds. None keeps them in memory."""
+        set_up()
         spec, population = method_of(config), federation.population
-        fleet = LocalFleet(device_host(config, population, federation.shards(config.seed)))
+        fleet = LocalFleet(device_host(config, population, federation.shards(config.seed), states=states))
         self._trainer = Trainer(config, population, fleet, spec.scheduler(config, population))
         judged = bool(config.evaluation.every)
         self._evaluator = spec.task.evaluator(config, federation.evaluation_data) if judged else None

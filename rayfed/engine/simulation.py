@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rayfed.config import RunConfig
 from rayfed.errors import UserError, counted
@@ -17,17 +18,21 @@ from rayfed.twin.punctual import Punctual
 TOTALS = ("computed", "sent", "waited", "bytes", "missed")
 
 
+Totals = NDArray[np.float64]
+"""A value for each device."""
+
+
 class TwinFacts(TypedDict):
-    """The twin as JSON; the last five have a value for each device."""
+    """The twin as JSON, but for the last five."""
 
     clock: State
     met: bool
     tried: list[DeviceId]
-    computed: list[float]
-    sent: list[float]
-    waited: list[float]
-    bytes: list[float]
-    missed: list[float]
+    computed: Totals
+    sent: Totals
+    waited: Totals
+    bytes: Totals
+    missed: Totals
 
 
 class Simulation:
@@ -93,8 +98,8 @@ class Simulation:
         self.totals["missed"][times.missed] += 1
 
     def facts(self) -> TwinFacts:
-        """All of it as JSON."""
-        totals = {name: each.tolist() for name, each in self.totals.items()}
+        """All of it."""
+        totals = {name: each.copy() for name, each in self.totals.items()}
         return TwinFacts(
             clock=self.state,
             met=self.met,

@@ -15,6 +15,7 @@ from rayfed.engine.simulation import Simulation
 from rayfed.fleet.host import Host
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Arrays, Fleet
+from rayfed.fleet.states import StateFolder
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.context import DeviceContext, ServerContext
 from rayfed.methods.exchange import Report
@@ -24,8 +25,14 @@ from rayfed.scheduling.scheduler import Scheduler
 from rayfed.seeding import SERVER
 
 
-def device_host(config: RunConfig, population: Population, shards: Shards, processor: str = "cpu") -> Host:
-    """A host of device halves on one workspace of this process."""
+def device_host(
+    config: RunConfig,
+    population: Population,
+    shards: Shards,
+    processor: str = "cpu",
+    states: StateFolder | None = None,
+) -> Host:
+    """A host of device halves on one workspace of this process; see `Host` for `states`."""
     spec = method_of(config)
     half, workspace = spec.device_half(), spec.task.workspace(config, population, processor)
     clients = spec.topology(config).clients
@@ -34,7 +41,7 @@ def device_host(config: RunConfig, population: Population, shards: Shards, proce
         client = ClientId(SERVER) if device == SERVER else clients[device]
         return half(DeviceContext(device, config, workspace, shards.of(client)), state)
 
-    return Host(build, workspace.meter.take)
+    return Host(build, workspace.meter.take, states)
 
 
 class Trainer:
@@ -71,7 +78,7 @@ class Trainer:
         return replace(checkpoint, devices={})
 
     def round(self) -> Checkpoint:
-        """One round. The checkpoint's `devices` are the fleet's: arrays, or references to them."""
+        """One round. The checkpoint's `devices` are the fleet's: files, or arrays, or references to arrays."""
         start = time.perf_counter()
         self.simulation.round = self.state.round + 1
         state, reports = self.server.round(replace(self.state, events=()), self.fleet)
@@ -85,6 +92,7 @@ class Trainer:
             seen=tuple(self.seen.tolist()),
             twin=self.simulation.facts(),
             devices=self.fleet.changed(),
+            abandoned=tuple(self.fleet.abandoned()),
             metrics=metrics,
             participants=tuple(report.client for report in reports),
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from rayfed.fleet.codec import payload_kinds
 from rayfed.fleet.protocol import Arrays, Receipt
+from rayfed.fleet.states import StateFile, StateFolder
 from rayfed.ids import DeviceId
 
 
@@ -16,9 +17,30 @@ class Host:
     that the device owns until its next turn. `flops()` gives the floating-point operations since it was last asked.
     """
 
-    def __init__(self, build: Callable[[DeviceId, Arrays], Any], flops: Callable[[], int] = int) -> None:
+    def __init__(
+        self,
+        build: Callable[[DeviceId, Arrays], Any],
+        flops: Callable[[], int] = int,
+        states: StateFolder | None = None,
+    ) -> None:
+        """`states`: where states lie between calls. None means that they are handed on as arrays."""
         self.build = build
         self.flops = flops
+        self.states = states
+
+    def read(self, state: Arrays | StateFile) -> Arrays:
+        """A device's state, wherever it lies. Raises StateError when it cannot be read."""
+        if not isinstance(state, StateFile):
+            return state
+        assert self.states is not None, "a state that is a file needs the folder"
+        return self.states.read(state)
+
+    def write(self, state: Arrays) -> Arrays | StateFile:
+        """Where a state lies until the device's next turn: in a file, unless it is empty or there is no folder.
+
+        Raises StateError when it cannot be written.
+        """
+        return self.states.write(state) if self.states and state else state
 
     def run(self, device: DeviceId, method: str, state: Arrays, *args: Any) -> tuple[Any, Arrays, Receipt]:
         """Run one call; the same state and arguments give the same reply, on any host, any number of times."""

@@ -1,12 +1,13 @@
 """What a method sees of the devices: share, submit, collect."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rayfed.fleet.codec import Kinds
 from rayfed.fleet.ledger import Call, Input, Ledger
+from rayfed.fleet.states import StateFile
 from rayfed.ids import DeviceId
 from rayfed.seeding import SERVER
 
@@ -31,6 +32,8 @@ class Handle:
 
     number: int
     ref: Any
+    nbytes: int = 0
+    """Of what was shared."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,13 @@ class Fleet(Protocol):
         `flops()` gives the floating-point operations since it was last asked.
         """
 
-    def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0) -> Future:
+    def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0, last: bool = False) -> Future:
         """Have `method` of a device's half run, at once or when a reply is asked for.
 
         An argument may be a Handle or another call's Future: a Future's reply goes from device to device without
         passing the server; it cannot be one whose reply was collected before. `cost` (any unit) only helps to spread
-        calls over hosts.
+        calls over hosts. `last`: the device is not called again before `settle`, so that the state which the call
+        leaves can be put away at once.
         """
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
@@ -113,6 +117,15 @@ class Fleet(Protocol):
         `deadline`: seconds to wait, none for as long as it takes. Raises QuorumError when the fraction of replies
         that arrived is below `quorum`. A late device keeps the state it had before the call.
         """
+
+    def stream(self, futures: Sequence[Future], deadline: float | None = None, hold: bool = False) -> Iterator[Any]:
+        """`collect` for replies too large to be held together: one after the other, each as soon as it is there.
+
+        To be read to its end. `hold`: they will be asked for `again`.
+        """
+
+    def again(self, futures: Sequence[Future]) -> Iterator[Any]:
+        """The replies of calls that were just collected, once more, a Missing in the place of each that is lost now."""
 
     def revert(self, futures: Sequence[Future]) -> None:
         """Leave the devices of these calls, just collected, as they were before them."""
@@ -124,7 +137,24 @@ class Fleet(Protocol):
         """Wait for every call not collected, give the ledger since the last `settle` and begin a new one."""
 
     def changed(self) -> dict[DeviceId, Any]:
-        """The states (Arrays, or references to them) that calls since the last `changed` left, by device."""
+        """The states that calls since the last `changed` left, by device: files, or arrays, or references to arrays.
 
-    def restore(self, states: dict[DeviceId, Arrays]) -> None:
-        """Set devices' states."""
+        To be called after `settle`.
+        """
+
+    def abandoned(self) -> list[StateFile]:
+        """Files that calls since the last `abandoned` wrote, and that are no device's state: it was late, or reverted.
+
+        To be called after `settle`.
+        """
+
+    def restore(self, states: dict[DeviceId, Any]) -> None:
+        """Set devices' states: files, or arrays, or the fleet's own references to arrays."""
+
+
+def enough(replies: Sequence[Any], quorum: float) -> list[Any]:
+    """The replies. Raises QuorumError when the fraction of those that arrived is below `quorum`."""
+    there = sum(not isinstance(reply, Missing) for reply in replies)
+    if there < quorum * len(replies):
+        raise QuorumError(f"{there} of {len(replies)} devices replied")
+    return list(replies)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 from rayfed.config import RunConfig, Training
 from rayfed.config.training import Keeping
 from rayfed.fleet.protocol import Fleet
-from rayfed.ids import ClientId
+from rayfed.ids import DeviceId
 from rayfed.methods import fedavg
 from rayfed.methods.context import ServerContext
-from rayfed.methods.exchange import Report, train_group
+from rayfed.methods.exchange import Report, collect, is_valid
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -63,10 +63,13 @@ class Server:
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """E iterations on batches of B."""
         method, codec = self.context.config.method, self.context.workspace.codec
-        loads = {ClientId(SERVER): Load(method.batch, method.iterations)}
-        updates = train_group(fleet, method, codec, state.round + 1, state.models, loads)
+        round, load = state.round + 1, Load(method.batch, method.iterations)
+        future = fleet.submit(
+            DeviceId(SERVER), "train", fleet.share(codec.encode(state.models)), load, round, last=True
+        )
+        updates = [update for update in collect(fleet, method, [future]) if is_valid(update.models, codec)]
         models = codec.decode(updates[0].models) if updates else state.models
-        return replace(state, round=state.round + 1, models=models), [update.report for update in updates]
+        return replace(state, round=round, models=models), [update.report for update in updates]
 
 
 METHOD = MethodSpec(

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rayfed.aggregation import GroupWeights, weighted_mean
+from rayfed.aggregation import GroupWeights, RunningMean, Weigh, weighted_mean
 from rayfed.aggregation.weights import Weights
 from rayfed.config import Training
 from rayfed.fleet.codec import Codec, Packed, Vector
@@ -60,18 +60,63 @@ def choose_group(scheduler: Scheduler, round: int, sampler: SamplerState) -> tup
 
 
 def train_group(
-    fleet: Fleet, method: Training, codec: Codec, round: int, models: Arrays, loads: Mapping[ClientId, Load]
-) -> list[Update]:
-    """Send the models to the clients, let each `train`, and give the valid updates in the order of the clients.
-
-    Empty when fewer than the quorum replied: the round is abandoned.
-    """
-    handle = fleet.share(codec.encode(models))
+    fleet: Fleet,
+    method: Training,
+    meter: Meter,
+    codec: Codec,
+    state: State,
+    loads: Mapping[ClientId, Load],
+    weigh: Weigh,
+) -> tuple[Arrays, list[Report]]:
+    """Send the state's models to the clients, let each `train`, and `average` what comes back."""
+    weights = GroupWeights(weigh, loads)
+    handle = fleet.share(codec.encode(state.models))
     futures = [
-        fleet.submit(DeviceId(client), "train", handle, load, round, cost=load.images)
-        for client, load in sorted(loads.items())
+        fleet.submit(DeviceId(client), "train", handle, load, state.round + 1, cost=load.images, last=True)
+        for client, load in loads.items()
     ]
-    return [update for update in collect(fleet, method, futures) if is_valid(update.models, codec)]
+    return average(fleet, method, meter, codec, futures, weights)
+
+
+def average(
+    fleet: Fleet, method: Training, meter: Meter, codec: Codec, futures: Sequence[Future], weights: GroupWeights
+) -> tuple[Arrays, list[Report]]:
+    """The weighted mean of the models in these calls' Updates, parameters and buffers alike, and the clients' reports.
+
+    Calls are those of a group, in the order of its clients. Each reply is added as it comes, and not kept; only when
+    some are missing or not valid are the others read again, to weigh them among themselves. Empty, without reports,
+    when fewer than the quorum arrived or none is valid.
+    """
+    deadline, quorum = method.patience
+    mean, valid, reports, arrived = RunningMean(codec.length), list[Future](), list[Report](), 0
+    updates = fleet.stream(futures, deadline, hold=deadline is not None)
+    for future, weight, update in zip(futures, weights.planned, updates, strict=True):
+        arrived += not isinstance(update, Missing)
+        if not isinstance(update, Missing) and is_valid(update.models, codec):
+            mean.add(codec.values(update.models), weight)
+            valid.append(future)
+            reports.append(update.report)
+    if not valid or arrived < quorum * len(futures):
+        return {}, []
+    with fleet.work("average", meter.take):
+        meter.add(2 * codec.length * len(valid))
+        if len(valid) < len(futures):
+            return _weighed_anew(fleet, codec, valid, weights)
+        return codec.split(mean.total), reports
+
+
+def _weighed_anew(
+    fleet: Fleet, codec: Codec, futures: Sequence[Future], weights: GroupWeights
+) -> tuple[Arrays, list[Report]]:
+    """The mean over those calls alone; of a reply that has got lost meanwhile there is none."""
+    clients = [ClientId(future.device) for future in futures]
+    mean, reports = RunningMean(codec.length), list[Report]()
+    for weight, update in zip(weights.among(clients), fleet.again(futures), strict=True):
+        if isinstance(update, Missing):
+            return {}, []
+        mean.add(codec.values(update.models), weight)
+        reports.append(update.report)
+    return codec.split(mean.total), reports
 
 
 def collect(fleet: Fleet, method: Training, futures: Sequence[Future]) -> list[Any]:
@@ -91,13 +136,6 @@ def is_valid(packed: Packed, codec: Codec) -> bool:
         return False
     # A finite sum proves all values finite in one cheap pass; only an overflowing sum needs the long look.
     return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
-
-
-def average(fleet: Fleet, meter: Meter, codec: Codec, updates: Sequence[Update], weights: GroupWeights) -> Arrays:
-    """The weighted mean of the updates' models, parameters and buffers alike."""
-    shares = weights.among([update.client for update in updates])
-    models = (codec.values(update.models) for update in updates)
-    return codec.split(mean(fleet, meter, models, shares, codec.length))
 
 
 def mean(fleet: Fleet, meter: Meter, updates: Iterable[Vector], weights: Weights, length: int) -> Vector:

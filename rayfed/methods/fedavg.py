@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rayfed.aggregation import GroupWeights, Weigh, by_samples, uniform
+from rayfed.aggregation import Weigh, by_samples, uniform
 from rayfed.config import FederatedTraining
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
+from rayfed.methods.exchange import Report, Update, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -60,14 +60,10 @@ class Server:
 
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """One round: sample, weigh, train, average. Without any update the models stay as they are."""
-        round, workspace = state.round + 1, self.context.workspace
-        loads, sampler = choose_group(self.scheduler, round, state.sampler)
-        weights = GroupWeights(self.weigh, loads)
-        updates = train_group(fleet, self.context.config.method, workspace.codec, round, state.models, loads)
-        models = state.models
-        if updates:
-            models = average(fleet, workspace.meter, workspace.codec, updates, weights)
-        return replace(state, round=round, models=models, sampler=sampler), [update.report for update in updates]
+        loads, sampler = choose_group(self.scheduler, state.round + 1, state.sampler)
+        method, workspace = self.context.config.method, self.context.workspace
+        models, reports = train_group(fleet, method, workspace.meter, workspace.codec, state, loads, self.weigh)
+        return replace(state, round=state.round + 1, models=models or state.models, sampler=sampler), reports
 
 
 class FedGanServer(Server):

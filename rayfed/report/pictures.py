@@ -1,19 +1,20 @@
-"""Pictures of runs, drawn from plain arrays and saved as PNG."""
+"""Pictures of runs, drawn from plain arrays and saved as PNG. Matplotlib is imported by the first that is drawn."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
 from rayfed.errors import counted
 from rayfed.evaluation.grid import grid
 from rayfed.tasks.base import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ROWS_WITH_NUMBERS = 40
 """Up to this many devices every cell of a heat map says its count."""
@@ -40,6 +41,8 @@ def sample_grid(images: np.ndarray, path: str | Path) -> Path:
 
 def partition_heatmap(counts: np.ndarray, class_names: Sequence[str], path: str | Path) -> Path:
     """Save a heat map of counts [K, classes] int: images of each class on each device; zero stays white."""
+    from matplotlib.ticker import MaxNLocator
+
     devices, classes = counts.shape
     numbered = devices <= ROWS_WITH_NUMBERS and classes <= 20
     height = min(2.2 + devices * (0.3 if numbered else 0.05), 14)
@@ -59,7 +62,7 @@ def partition_heatmap(counts: np.ndarray, class_names: Sequence[str], path: str 
     return Path(path)
 
 
-def _separate(axes: Axes, devices: int, classes: int, rows: bool) -> None:
+def _separate(axes: "Axes", devices: int, classes: int, rows: bool) -> None:
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     if rows:
         axes.set_yticks(np.arange(devices + 1) - 0.5, minor=True)
@@ -67,7 +70,7 @@ def _separate(axes: Axes, devices: int, classes: int, rows: bool) -> None:
     axes.tick_params(which="minor", length=0)
 
 
-def _write_numbers(axes: Axes, counts: np.ndarray) -> None:
+def _write_numbers(axes: "Axes", counts: np.ndarray) -> None:
     for (device, label), count in np.ndenumerate(counts):
         if count:
             color = "white" if count > counts.max() / 2 else "black"
@@ -80,6 +83,8 @@ def run_figure(history: History, metrics: Sequence[Metric], path: str | Path, ti
     Reads the task's `metrics`, each `loss_*`, `kl_seen` (nats), and `bytes_up`, `bytes_down` of each round, which it
     sums.
     """
+    from matplotlib.ticker import StrMethodFormatter
+
     figure = figure_of(11, 7.5)
     figure.suptitle(title, fontsize=14)
     panels = figure.subplots(2, 2)
@@ -123,7 +128,7 @@ def _series(history: History, names: Mapping[str, str]) -> Series:
     return found
 
 
-def _panel(axes: Axes, title: str, unit: str, series: Series, marker: str = "") -> None:
+def _panel(axes: "Axes", title: str, unit: str, series: Series, marker: str = "") -> None:
     frame(axes, title, unit)
     for label, (rounds, values) in series.items():
         only = np.isfinite(values).sum() == 1
@@ -134,7 +139,7 @@ def _panel(axes: Axes, title: str, unit: str, series: Series, marker: str = "") 
         axes.legend(edgecolor="none")
 
 
-def _bands(axes: Axes, title: str, unit: str, curves: Mapping[str, np.ndarray]) -> None:
+def _bands(axes: "Axes", title: str, unit: str, curves: Mapping[str, np.ndarray]) -> None:
     frame(axes, title, unit)
     for label, values in curves.items():
         rounds = np.arange(1, values.shape[1] + 1)
@@ -144,20 +149,25 @@ def _bands(axes: Axes, title: str, unit: str, curves: Mapping[str, np.ndarray]) 
     axes.set_ylim(bottom=0)
 
 
-def figure_of(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> "Figure":
     """Inches, with room around the labels."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
 
 
-def say_not_measured(axes: Axes) -> None:
+def say_not_measured(axes: "Axes") -> None:
     """What a panel without data shows."""
     axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color="0.5", size=13)
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     axes.grid(visible=False)
 
 
-def frame(axes: Axes, title: str, unit: str, x: str = "round") -> Axes:
+def frame(axes: "Axes", title: str, unit: str, x: str = "round") -> "Axes":
     """Title, labels, a light grid and no box around them; gives the axes back."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(unit)

@@ -16,6 +16,16 @@ def class_queues(counts: NDArray[np.int64]) -> Queues:
     return [[int(k) for k in np.flatnonzero(owned)[::-1]] for owned in counts.T]
 
 
+def turned(queues: Queues, turns: list[int]) -> Queues:
+    """The queues after so many turns of each: all that balanced sampling ever does to them."""
+    return [queue[turn:] + queue[:turn] for queue, turn in zip(queues, turns, strict=True)]
+
+
+def turns_of(queues: Queues, later: Queues) -> list[int]:
+    """By how many turns each of the later queues is ahead."""
+    return [queue.index(other[0]) if queue else 0 for queue, other in zip(queues, later, strict=True)]
+
+
 def balanced(
     counts: NDArray[np.int64], size: int, queues: Queues, seen: NDArray[np.int64]
 ) -> tuple[list[int], Queues, NDArray[np.int64]]:

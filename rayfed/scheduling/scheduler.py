@@ -18,7 +18,7 @@ UNLIMITED_BPS = 1e15
 """What counts as the rate of a link without limit (a LAN's), so that it can be averaged."""
 
 SamplerState = dict[str, Any]
-"""JSON: what the sampler carries from round to round; empty for those that carry nothing."""
+"""What the sampler carries from round to round, JSON and arrays; empty for those that carry nothing."""
 
 
 class Scheduler:
@@ -44,9 +44,10 @@ class Scheduler:
         """The sampler's state before the first round."""
         match self.config.method.selection:
             case "balanced":
-                return {"queues": sampling.class_queues(self._counts), "seen": [0] * self._counts.shape[1]}
+                classes = self._counts.shape[1]
+                return {"turns": [0] * classes, "seen": [0] * classes}
             case "proportional-fair":
-                return {"served": [0.0] * len(self._counts)}
+                return {"served": np.zeros(len(self._counts))}
         return {}
 
     def select(self, round: int, state: SamplerState) -> tuple[list[ClientId], SamplerState]:
@@ -64,16 +65,18 @@ class Scheduler:
             case "all":
                 return list(range(devices)), state
             case "balanced":
-                seen = np.array(state["seen"], dtype=np.int64)
-                group, queues, seen = sampling.balanced(self._counts, size, state["queues"], seen)
-                return group, {"queues": queues, "seen": seen.tolist()}
+                begun, seen = sampling.class_queues(self._counts), np.array(state["seen"], dtype=np.int64)
+                # what older runs have committed are the queues themselves
+                queues = state["queues"] if "queues" in state else sampling.turned(begun, state["turns"])
+                group, queues, seen = sampling.balanced(self._counts, size, queues, seen)
+                return group, {"turns": sampling.turns_of(begun, queues), "seen": seen.tolist()}
             case "round-robin":
                 return sampling.round_robin(devices, size, round), state
             case "best-channel":
                 return sampling.best_channel(self._rates, size), state
             case "proportional-fair":
                 group, served = sampling.proportional_fair(self._rates, size, np.array(state["served"]))
-                return group, {"served": served.tolist()}
+                return group, {"served": served}
         return sampling.uniform(devices, size, generator(self.config.seed, round, SERVER, "sampling")), state
 
     def loads(self, group: Sequence[ClientId]) -> list[Load]:

@@ -1,4 +1,7 @@
-"""A run in MLflow. The driver's calls only queue: `rayfed.tracking.sender` sends."""
+"""A run in MLflow. The driver's calls only queue: `rayfed.tracking.sender` sends.
+
+MLflow takes a second to import, which happens when a tracker, or an input, is first made.
+"""
 
 import copy
 import json
@@ -13,36 +16,36 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
-import mlflow.pytorch
 import numpy as np
 import PIL.Image
 import sqlalchemy
-import torch
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_TAG_VAL_LENGTH
 
 from rayfed import config
-from rayfed.data import datasets
 from rayfed.errors import UserError
 from rayfed.tracking.sender import Sender, reason
 
-Input = DatasetInput
+if TYPE_CHECKING:
+    import torch
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+
+    from rayfed.data import datasets
+
+Input: TypeAlias = "DatasetInput"
 """A data set as runs have it in MLflow; see `input_of`."""
 FITTING = (640, 640)
 """Pixels of an image in a description, which MLflow shows as large as it is."""
+_OPENING = threading.Lock()
+"""Held while a database is migrated, once."""
 _PROCESS_WIDE = threading.Lock()
 """Held while MLflow's process-wide tracking URI is another than the user's."""
 
 
 class Tracker:
-    """One MLflow run. Methods return at once, but for `close`, which waits for what the others queued."""
+    """One MLflow run. Methods return at once, but for `wait` and `close`, which wait for what the others queued."""
 
     def __init__(
         self,
@@ -53,24 +56,23 @@ class Tracker:
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
         run_id: str | None = None,
+        until: int | None = None,
     ) -> None:
         """Start a run at tracking.uri, else MLFLOW_TRACKING_URI, else `default_uri`; or continue run `run_id`.
 
         A new experiment keeps its files in `artifact_dir`, unless a server decides that; long params and tags are cut.
-        A continued run keeps its params and metrics. Raises UserError if the URI cannot be used or lacks that run.
+        A continued run keeps its params and metrics, or those up to round `until`. Raises UserError if the URI cannot
+        be used or lacks that run.
         """
-        self.uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri
-        _quieten()
+        self.uri = _uri(tracking, default_uri)
         try:
-            if not self.uri.startswith("http"):
-                _probe(self.uri)
-            client = MlflowClient(self.uri)
+            client = _client(self.uri)
             self.run_id = run_id or _start(client, tracking.experiment, artifact_dir, run_name, params)
             for key, value in tags.items():
-                client.set_tag(self.run_id, key, str(value)[:MAX_TAG_VAL_LENGTH])
+                client.set_tag(self.run_id, key, _tag(value))
             client.update_run(self.run_id, status="RUNNING")
             self.experiment_id = client.get_run(self.run_id).info.experiment_id
-            self._sent = _sent(client, run_id) if run_id else set()
+            self._sent = _sent(client, run_id, until) if run_id else set()
         except Exception as error:
             raise UserError(
                 f"tracking.uri = {mask(self.uri)!r}: cannot be used ({reason(error)}); it must be a server that runs "
@@ -81,6 +83,8 @@ class Tracker:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, NaN and infinities too; what a continued run has of it is not sent again."""
+        from mlflow.entities import Metric
+
         now = int(time.time() * 1000)
         batch = [Metric(key, float(v), now, step) for key, v in metrics.items() if (key, step) not in self._sent]
         self._sender.put("metrics", batch, len(batch))
@@ -111,18 +115,29 @@ class Tracker:
 
     def set_tag(self, name: str, value: str) -> None:
         """Set a tag of the run."""
-        self._sender.put("tags", partial(self._client.set_tag, self.run_id, name, value[:MAX_TAG_VAL_LENGTH]))
+        self._sender.put("tags", partial(self._client.set_tag, self.run_id, name, _tag(value)))
 
-    def log_model(self, name: str, network: torch.nn.Module, input_shape: tuple[int, ...]) -> None:
+    def log_model(self, name: str, network: "torch.nn.Module", input_shape: tuple[int, ...]) -> None:
         """Log a network, as it is now, as an MLflow model of inputs [n, *input_shape] float32, for any n."""
+        import torch
+
         frozen = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
         self._sender.put("models", partial(_log_model, self._client, self.run_id, frozen, input_shape, name))
 
-    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout_s: float = 60) -> str | None:
-        """End the run, at most `timeout_s` seconds later; one line if something could not be sent, else None."""
+    def end(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout_s: float = 60) -> None:
+        """End the run, at most `timeout_s` seconds later; nothing can be queued any more."""
         self._sender.put("status", partial(self._client.set_terminated, self.run_id, status))
-        lost = self._sender.close(timeout_s)
+        self._sender.end(timeout_s)
+
+    def wait(self) -> str | None:
+        """After `end`: wait until all is sent; one line if something could not be sent, else None."""
+        lost = self._sender.wait()
         return f"MLflow at {mask(self.uri)}: could not send {lost}" if lost else None
+
+    def close(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout_s: float = 60) -> str | None:
+        """End the run and wait."""
+        self.end(status, timeout_s)
+        return self.wait()
 
     def look(self) -> str:
         """How to look at the run: its page on a tracking server, else the command that opens MLflow on the database."""
@@ -147,13 +162,47 @@ class NoTracker:
     def describe(self, text: str, images: Mapping[str, str | Path]) -> None: ...
     def log_input(self, data: Input) -> None: ...
     def set_tag(self, name: str, value: str) -> None: ...
-    def log_model(self, name: str, network: torch.nn.Module, input_shape: tuple[int, ...]) -> None: ...
+    def log_model(self, name: str, network: "torch.nn.Module", input_shape: tuple[int, ...]) -> None: ...
+    def end(self, status: str, timeout_s: float = 60) -> None: ...
+    def wait(self) -> None: ...
     def close(self, status: str, timeout_s: float = 60) -> None: ...
     def look(self) -> None: ...
 
 
-def _start(client: MlflowClient, experiment: str, folder: str | None, name: str, params: Mapping[str, Any]) -> str:
+def open_database(tracking: config.Tracking, default_uri: str) -> None:
+    """Import MLflow and bring its database up to date, which takes seconds, so that a Tracker is made at once.
+
+    Raises whatever is wrong with the URI: a Tracker says it in one line.
+    """
+    _client(_uri(tracking, default_uri))
+
+
+def _uri(tracking: config.Tracking, default_uri: str) -> str:
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri
+
+
+def _client(uri: str) -> "MlflowClient":
+    """A client; its first for a database migrates it."""
+    from mlflow import MlflowClient
+
+    _quieten()
+    if not uri.startswith("http"):
+        _probe(uri)
+    with _OPENING:
+        return MlflowClient(uri)
+
+
+def _tag(value: Any) -> str:
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+    return str(value)[:MAX_TAG_VAL_LENGTH]
+
+
+def _start(client: "MlflowClient", experiment: str, folder: str | None, name: str, params: Mapping[str, Any]) -> str:
     """Start a run in the experiment of this name, made if it is not there; the run's id."""
+    from mlflow.entities import Param
+    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
     found = client.get_experiment_by_name(experiment)
     local = None if folder is None or client.tracking_uri.startswith("http") else Path(folder).absolute().as_uri()
     experiment_id = found.experiment_id if found else client.create_experiment(experiment, local)
@@ -162,25 +211,33 @@ def _start(client: MlflowClient, experiment: str, folder: str | None, name: str,
     return run_id
 
 
-def _sent(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
+def _sent(client: "MlflowClient", run_id: str, until: int | None) -> set[tuple[str, int]]:
     """(metric, step) of all that a run has already."""
     names = client.get_run(run_id).data.metrics
-    return {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
+    steps = {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
+    return {(name, step) for name, step in steps if until is None or step <= until}
 
 
 def _image(path: str | Path) -> PIL.Image.Image:
     return PIL.Image.open(path).convert("RGB")
 
 
-def _describe(client: MlflowClient, run_id: str, text: str) -> None:
+def _describe(client: "MlflowClient", run_id: str, text: str) -> None:
+    from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
     old = client.get_run(run_id).data.tags.get(MLFLOW_RUN_NOTE)
     if not old or old.split()[:1] == text.split()[:1]:
         client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
 
 
 def _log_model(
-    client: MlflowClient, run_id: str, network: torch.nn.Module, input_shape: tuple[int, ...], name: str
+    client: "MlflowClient", run_id: str, network: "torch.nn.Module", input_shape: tuple[int, ...], name: str
 ) -> None:
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
     example = np.zeros((2, *input_shape), np.float32)  # torch.export would fix a batch of 1 for ever
     shape = network(torch.from_numpy(example)).shape[1:]
     inputs, outputs = (Schema([TensorSpec(np.dtype("float32"), (-1, *sizes))]) for sizes in (input_shape, shape))
@@ -213,8 +270,11 @@ def _quieten() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def input_of(dataset: datasets.Dataset) -> Input:
+def input_of(dataset: "datasets.Dataset") -> Input:
     """A data set in MLflow's words: its name, the start of its hash, and its sizes."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
     profile = {
         "training images": len(dataset.train_images),
         "test images": len(dataset.test_images),
@@ -228,7 +288,11 @@ def input_of(dataset: datasets.Dataset) -> Input:
 
 def nested(parent: Tracker | NoTracker) -> dict[str, str]:
     """The tags of a run that MLflow shows under `parent`."""
-    return {MLFLOW_PARENT_RUN_ID: parent.run_id} if parent.run_id else {}
+    if not parent.run_id:
+        return {}
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    return {MLFLOW_PARENT_RUN_ID: parent.run_id}
 
 
 def mask(value: Any) -> Any:

@@ -6,18 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 
 class Sender:
     """A thread that sends what is queued, in batches, again and again until it arrives."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: "MlflowClient", run_id: str) -> None:
         self._log_batch = partial(client.log_batch, run_id)
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._waiting: Counter[str] = Counter()
@@ -27,15 +28,18 @@ class Sender:
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
 
-    def put(self, kind: str, item: list[Metric] | Callable[[], Any], count: int = 1) -> None:
+    def put(self, kind: str, item: "list[Metric] | Callable[[], Any]", count: int = 1) -> None:
         self._count(kind, count)
         self._queue.put((kind, item))
 
-    def close(self, timeout_s: float) -> str | None:
-        """What could not be sent within the time, and why."""
+    def end(self, timeout_s: float) -> None:
+        """Nothing more will be queued, and what is must be sent within the time."""
         self._deadline = time.monotonic() + timeout_s
         self._queue.put(None)  # the end
-        self._thread.join(timeout_s)
+
+    def wait(self) -> str | None:
+        """After `end`: what could not be sent within the time, and why."""
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
         left = [f"{count} {kind}" for kind, count in self._waiting.copy().items() if count]
         return f"{', '.join(left)} ({reason(self._error)})" if left else None
 
@@ -75,6 +79,8 @@ class Sender:
 
 def _is_refused(error: Exception) -> bool:
     """Whether trying again is no use: the request or the file is wrong, not the connection."""
+    from mlflow.exceptions import MlflowException
+
     if isinstance(error, MlflowException):
         status: int = error.get_http_status_code()
         return 400 <= status < 500 and status != 429

@@ -13,6 +13,8 @@ def profile_of(twin: Twin, node: int) -> Profile:
 
 def away(twin: Twin, devices: int, round: int, seed: int) -> set[int]:
     """The devices out of `devices` that have dropped out in this round."""
+    if not any(profile.dropout for profile in twin.devices):
+        return set()
     chances = [profile_of(twin, device).dropout for device in range(devices)]
     return {k for k, chance in enumerate(chances) if chance and generator(seed, round, k, "dropout").random() < chance}
 

@@ -1,10 +1,10 @@
 """A fleet in which the twin says who is late: a reply that misses the simulated deadline does not count."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rayfed.fleet.ledger import Ledger
-from rayfed.fleet.protocol import Fleet, Future, Missing, QuorumError
+from rayfed.fleet.protocol import Fleet, Future, Missing, enough
 
 
 class Punctual:
@@ -22,14 +22,15 @@ class Punctual:
 
     def collect(self, futures: Sequence[Future], deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
         """See `rayfed.fleet.protocol.Fleet.collect`."""
-        replies = self._fleet.collect(futures, deadline)
+        return enough(list(self.stream(futures, deadline)), quorum)
+
+    def stream(self, futures: Sequence[Future], deadline: float | None = None, hold: bool = False) -> Iterator[Any]:
+        """See `rayfed.fleet.protocol.Fleet.stream`; who is late is known when all are there."""
+        replies = zip(futures, self._fleet.stream(futures, deadline, hold=True), strict=True)
+        missing = {future.call: reply for future, reply in replies if isinstance(reply, Missing)}
         late = self._late(self._fleet.ledger())
         self._fleet.revert([future for future in futures if future.call in late])
-        replies = [
-            Missing(future.device, "late") if future.call in late else reply
-            for future, reply in zip(futures, replies, strict=True)
-        ]
-        found = sum(not isinstance(reply, Missing) for reply in replies)
-        if found < quorum * len(futures):
-            raise QuorumError(f"{found} of {len(futures)} devices replied")
-        return replies
+        missing |= {future.call: Missing(future.device, "late") for future in futures if future.call in late}
+        there = self._fleet.again([future for future in futures if future.call not in missing])
+        for future in futures:
+            yield missing[future.call] if future.call in missing else next(there)

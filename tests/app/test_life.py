@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -269,6 +270,8 @@ def test_evaluations_that_were_pending_at_a_kill_are_made_again(made):
             replaced = {**vars(commit), "metrics": metrics, "outcome": outcome}
             store.commit("killed", type(commit)(**replaced), keep=2)
     store.set_status("killed", "interrupted")
+    runs = made.folder / "rayfed-runs"
+    shutil.copytree(runs / made.run / "states", runs / "killed" / "states")
     outcome = rayfed(made.folder, "resume", "killed", "--local", "--json")
     assert outcome.code == 0, outcome.err
     found = {round: metrics["fid_classifier"] for round, metrics, _ in store.history("killed")}

@@ -1,6 +1,7 @@
 """`rayfed rm`: a run is gone from the list and its folder from the disk, and nothing else is."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,7 @@ def test_a_run_that_goes_on_is_not_removed_and_one_that_was_killed_is(two):
 
 def test_a_run_whose_folder_is_gone_already_can_be_removed(two):
     folder, (run, _), _ = two
-    for path in (folder / "rayfed-runs" / run).iterdir():
-        path.unlink()
-    (folder / "rayfed-runs" / run).rmdir()
+    shutil.rmtree(folder / "rayfed-runs" / run)
     assert rayfed(folder, "rm", run) == Outcome(0, f"removed {run}\n", "")
 
 

@@ -12,6 +12,7 @@ import yaml
 from mlflow import MlflowClient
 
 from rayfed.store import Commit, Store
+from tests.states import last_commit
 from tests.test_cli import TINY, Outcome, rayfed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,16 +51,14 @@ def whole(store: Store) -> Whole:
         (round, {name: value for name, value in metrics.items() if name not in TIMES}, participants)
         for round, metrics, participants in store.history(record.id)
     ]
-    last = store.latest(record.id)
-    assert last is not None
-    return last, history, list(store.events(record.id))
+    return last_commit(store, record.id), history, list(store.events(record.id))
 
 
 def assert_same(found: Whole, expected: Whole) -> None:
     """Weights, device states and histories, bit for bit."""
     (commit, *rest), (reference, *others) = found, expected
     assert commit.devices.keys() == reference.devices.keys() != set()
-    pairs = [(commit.arrays, reference.arrays)]
+    pairs = [(commit.arrays, reference.arrays), (commit.tables, reference.tables)]
     pairs += [(commit.devices[device], reference.devices[device]) for device in commit.devices]
     for arrays, same in pairs:
         assert arrays.keys() == same.keys()
@@ -89,7 +88,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Store
     return folder, *begin(folder, tree("fegan", rounds=2))
 
 
-ALLOWED = "rounds, stop.*, evaluation.*, tracking.*, resources.*, ray.*, store.keep, data.root alone"
+ALLOWED = "rounds, stop.*, evaluation.*, tracking.*, resources.*, ray.*, store.keep, store.states, data.root alone"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The central identity: LocalFleet and RayFleet end with the same weights, bit for bit, whoever hosts a device."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from rayfed.engine.trainer import Trainer, device_host
 from rayfed.fleet.host import Host as DeviceHost
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Fleet
+from rayfed.fleet.states import StateFile, StateFolder
 from rayfed.methods.spec import method_of
 
 ROUNDS = 3
@@ -51,8 +53,8 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def configure(label: str, **more: Any) -> RunConfig:
-    method = METHODS[label] | TRAINING
+def configure(label: str, optimizer_state: str = "float32", **more: Any) -> RunConfig:
+    method = METHODS[label] | TRAINING | {"optimizer_state": optimizer_state}
     if label.startswith(("fe", "fl", "ren")):
         method["fraction"] = 0.5
     return parse(
@@ -141,7 +143,8 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
         ("fegan s=1 w=1", {}),
         ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
         pytest.param("centralized", {}, marks=pytest.mark.slow),
-        ("md-gan k=log N", {}),
+        ("md-gan k=log N", {"optimizer_state": "bfloat16"}),
+        pytest.param("fegan s=1 w=1", {"optimizer_state": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param(
             "fsl-gan", {"twin": {"network": {"kind": "lan"}, "devices": [{"dropout": 0.05}]}}, marks=pytest.mark.slow
         ),
@@ -149,13 +152,18 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
     ],
 )
 def test_a_whole_session_of_actors_equals_the_local_one(
-    label: str, more: dict[str, Any], federation: Federation, cluster: None, one_thread: None
+    label: str, more: dict[str, Any], federation: Federation, cluster: None, one_thread: None, tmp_path: Path
 ) -> None:
-    """GeneratorServer and Scheduler as actors too; measured times aside, every metric is the same."""
+    """GeneratorServer and Scheduler as actors too; measured times aside, every metric is the same, and so are the files
+    of the devices' states, which are named by their content."""
     config = configure(label, resources={"hosts": 2, "device_host": {"num_cpus": 0.5}}, **more)
     if "wire" in more:
         config = with_overrides(config, ["method.load=linear", "method.moments=fresh"])
-    sessions = LocalSession(config, federation), RaySession(config, federation, lambda capacity, scaling: None)
+    here, there = (StateFolder(str(tmp_path / name), config.method.narrowed) for name in ("here", "there"))
+    sessions = (
+        LocalSession(config, federation, here),
+        RaySession(config, federation, lambda capacity, scaling: None, states=there),
+    )
     courses = []
     for session in sessions:
         session.start(None)
@@ -164,7 +172,14 @@ def test_a_whole_session_of_actors_equals_the_local_one(
     assert_same_bits(*ends)
     local, remote = ({**checkpoint.metrics, "round_seconds": 0} for checkpoint in ends)
     assert local == remote
-    assert ends[0].commit().facts == ends[1].commit().facts
+    commits = [checkpoint.commit() for checkpoint in ends]
+    assert commits[0].facts == commits[1].facts
+    for name, values in commits[0].tables.items():
+        assert values.tobytes() == commits[1].tables[name].tobytes(), name
+    for one, other in zip(*courses, strict=True):
+        assert one.devices == other.devices
+    assert all(isinstance(state, StateFile) for state in ends[0].devices.values())
+    assert any(course.devices for course in courses[0]) == config.method.keeps_optimizer_state
     assert [each.events for each in courses[0]] == [each.events for each in courses[1]]
 
 

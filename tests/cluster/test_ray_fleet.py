@@ -4,12 +4,14 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
+from rayfed.cluster import fleet as ray_fleet
 from rayfed.cluster.batch import run_batch
 from rayfed.cluster.fleet import RayFleet
 from rayfed.cluster.hosts import PooledHosts
@@ -18,6 +20,7 @@ from rayfed.fleet.host import Host
 from rayfed.fleet.ledger import Call, Collect, Mark, Share, Work
 from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Missing, QuorumError
+from rayfed.fleet.states import StateFile, StateFolder
 
 
 class Counter:
@@ -38,6 +41,9 @@ class Counter:
             os.kill(os.getpid(), signal.SIGKILL)
         return self.count(values)
 
+    def stay(self) -> float:
+        return float(self.state["calls"][0])
+
     def die(self, values: np.ndarray) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -47,13 +53,17 @@ class Counter:
 
 @ray.remote(num_cpus=0)
 class CounterHost:
-    def __init__(self) -> None:
-        self.host = Host(Counter)
+    def __init__(self, states: str | None = None) -> None:
+        self.host = Host(Counter, states=StateFolder(states) if states else None)
 
     def ready(self) -> None: ...
 
     def run(self, slots, *values):
         return run_batch(self.host, slots, values)
+
+    def keep(self, run, *states):
+        files = [self.host.write(state) for state in states]
+        return files if len(files) > 1 else files[0]
 
 
 @pytest.fixture
@@ -61,10 +71,10 @@ def make(cluster: None):
     """A fleet of plain hosts; ended with the test."""
     made = []
 
-    def fleet(hosts: int, **options: Any) -> RayFleet:
-        made.extend(CounterHost.options(**options).remote() for _ in range(hosts))
+    def fleet(hosts: int, states: Path | None = None, **options: Any) -> RayFleet:
+        made.extend(CounterHost.options(**options).remote(states and str(states)) for _ in range(hosts))
         ray.get([host.ready.remote() for host in made])
-        return RayFleet(PooledHosts(made))
+        return RayFleet(PooledHosts(made), files=states is not None)
 
     yield fleet
     for host in made:
@@ -200,3 +210,68 @@ def test_calls_go_to_the_host_with_the_least_outstanding_cost(make) -> None:
     futures += [fleet.submit(k, "count", VALUES, 1.0, cost=1.0) for k in (1, 2, 3)]
     fleet.collect(futures)
     assert time.monotonic() - start < 4.5
+
+
+def test_with_a_folder_states_are_files_when_the_round_is_settled_as_the_local_fleets_are(make, tmp_path) -> None:
+    """Written at once after a device's last call, else at the end; a device that only reads keeps its file."""
+    found = []
+    for name in ("ray", "local"):
+        states = StateFolder(str(tmp_path / name))
+        fleet = make(2, tmp_path / name) if name == "ray" else LocalFleet(Host(Counter, states=states))
+        rounds = []
+        for _ in range(2):
+            calls = [fleet.submit(k, "count", VALUES) for k in (0, 0, 1)]
+            calls += [fleet.submit(k, "count", VALUES, last=True) for k in range(2, 22)]
+            fleet.collect(calls)
+            fleet.settle()
+            changed = fleet.changed()
+            assert all(isinstance(state, StateFile) for state in changed.values())
+            rounds.append({device: states.read(state)["calls"].item() for device, state in changed.items()})
+            assert fleet.abandoned() == []
+        fleet.collect([fleet.submit(0, "stay")])
+        fleet.settle()
+        found.append((rounds, fleet.changed()))
+        assert len(list((tmp_path / name).iterdir())) == 3, "of one, two and four calls: equal states are one file"
+    assert found[0] == found[1]
+    expected = {0: 2, 1: 1} | dict.fromkeys(range(2, 22), 1)
+    assert found[0] == ([expected, {device: 2 * calls for device, calls in expected.items()}], {})
+
+
+def test_restored_files_go_on_and_files_of_the_late_and_the_reverted_are_abandoned(make, tmp_path) -> None:
+    states = StateFolder(str(tmp_path))
+    seven = states.write({"calls": np.full(1, 7.0)})
+    fleet = make(2, tmp_path)
+    fleet.restore({3: seven, 4: {"calls": np.full(1, 9.0)}})
+    late = fleet.submit(5, "count", VALUES, 4.0, cost=9.0, last=True)
+    futures = [fleet.submit(k, "count", VALUES, last=True) for k in (3, 4)]
+    replies = fleet.collect([*futures, late], deadline=2)
+    assert [reply.tolist() for reply in replies[:2]] == [[8, 9, 10], [10, 11, 12]]
+    fleet.revert(futures[:1])
+    fleet.settle()
+    assert {device: states.read(state)["calls"].item() for device, state in fleet.changed().items()} == {4: 10}
+    assert [states.read(state)["calls"].item() for state in fleet.abandoned()] == [8]
+    time.sleep(3)
+    assert [states.read(state)["calls"].item() for state in fleet.abandoned()] == [1]
+    assert fleet.abandoned() == []
+    assert states.read(seven)["calls"].item() == 7
+
+
+def test_streamed_replies_come_in_order_and_those_that_were_let_go_are_computed_again(make, tmp_path, monkeypatch):
+    """Of twenty replies room for two stays, in batches of two; nothing that is asked again changes a state."""
+    payload = np.arange(1000.0)
+    monkeypatch.setattr(ray_fleet, "BATCH_BYTES", 2 * payload.nbytes)
+    monkeypatch.setattr(ray_fleet, "HELD_BYTES", 2 * payload.nbytes)
+    fleet = make(2, tmp_path)
+    shared = fleet.share(payload)
+    futures = [fleet.submit(k, "count", shared, last=True) for k in range(20)]
+    first = [reply[0] for reply in fleet.stream(futures)]
+    assert first == [1.0] * 20
+    held = [sent.replies is not None for sent in fleet._sent.values()]
+    assert 2 <= sum(held) <= 4
+    again = [reply.tolist() for reply in fleet.again(futures[3:])]
+    assert again == [(payload + 1).tolist()] * 17
+    assert [call.device for call in fleet.settle().calls] == list(range(20))
+    counts = {
+        device: StateFolder(str(tmp_path)).read(state)["calls"].item() for device, state in fleet.changed().items()
+    }
+    assert counts == dict.fromkeys(range(20), 1)

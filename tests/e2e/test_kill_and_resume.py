@@ -24,6 +24,7 @@ from tests.e2e.commands import (
     wait_for_rounds,
     wait_until,
 )
+from tests.states import last_commit
 
 ROUNDS = 13
 CONFIG: dict[str, Any] = {
@@ -55,7 +56,7 @@ def whole(store: Store) -> Whole:
         for round, metrics, participants in store.history(record.id)
     ]
     assert [round for round, *_ in history] == list(range(ROUNDS + 1))
-    return store.latest(record.id), history, store.events(record.id)
+    return last_commit(store, record.id), history, store.events(record.id)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def assert_same(found: Whole, expected: Whole) -> None:
     """Weights, device moments and histories, bit for bit."""
     (commit, history, events), (reference, expected_history, expected_events) = found, expected
     assert commit.devices.keys() == reference.devices.keys() != set()
-    pairs = [(commit.arrays, reference.arrays)]
+    pairs = [(commit.arrays, reference.arrays), (commit.tables, reference.tables)]
     pairs += [(commit.devices[device], reference.devices[device]) for device in commit.devices]
     for arrays, others in pairs:
         assert arrays.keys() == others.keys() != set()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rayfed.aggregation import GroupWeights
+from rayfed.aggregation import GroupWeights, uniform
 from rayfed.config import parse
 from rayfed.data.population import Population
 from rayfed.data.shard import Shard, Shards
@@ -13,6 +13,7 @@ from rayfed.engine.trainer import device_host
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.host import Host
 from rayfed.fleet.local import LocalFleet
+from rayfed.fleet.protocol import Missing
 from rayfed.methods.context import ServerContext
 from rayfed.methods.exchange import Update, average, train_group
 from rayfed.methods.fegan import kl_scores, kl_weights
@@ -56,18 +57,55 @@ def test_where_a_scheme_leaves_nothing_the_weights_are_exps() -> None:
     np.testing.assert_allclose(kl_weights(np.log([1.0, 1.0, 2.0, 1.0]), "dirac", "authors"), [0.2, 0.2, 0.4, 0.2])
 
 
-def test_average_by_hand() -> None:
+class Sender:
+    """Replies with what AVERAGED says of it."""
+
+    def __init__(self, number: int, state: dict) -> None:
+        self.number, self.state = number, state
+
+    def train(self) -> Update:
+        return Update(self.number, Packed(AVERAGED[self.number], np.empty(0, np.float32)), Load(1, 1), {})
+
+
+AVERAGED = [np.array(values, np.float32) for values in ([1, 2, 3], [5, 6, 11], [np.nan, 0, 0])]
+
+
+@pytest.mark.parametrize(
+    ("group", "planned", "expected"),
+    [
+        ([0, 1], [0.25, 0.75], ([4, 5], [9], [0, 1])),
+        # Device 2's values are not finite: the others are weighed anew, 0.2 / 0.8 and 0.6 / 0.8.
+        ([0, 1, 2], [0.2, 0.6, 0.2], ([4, 5], [9], [0, 1])),
+    ],
+)
+def test_average_by_hand(group: list, planned: list, expected: tuple) -> None:
     codec = Codec("float32", {"generator": (2,), "discriminator": (1,)})
-    none = np.empty(0, np.float32)
-    updates = [
-        Update(0, Packed(np.array([1, 2, 3], np.float32), none), Load(1, 1), {}),
-        Update(1, Packed(np.array([5, 6, 11], np.float32), none), Load(1, 1), {}),
-    ]
-    server, fleet = build({"name": "fegan"})
-    weights = GroupWeights(lambda clients, loads: np.array([0.25, 0.75]), {0: Load(1, 1), 1: Load(1, 1)})
-    mean = average(fleet, server.context.workspace.meter, codec, updates, weights)
-    assert mean["generator"].tolist() == [4, 5]
-    assert mean["discriminator"].tolist() == [9]
+    server, _ = build({"name": "fegan"})
+    method, meter = server.context.config.method, server.context.workspace.meter
+
+    def weigh(clients, loads):
+        weights = np.array(planned)[list(clients)]
+        return weights / weights.sum()
+
+    fleet = LocalFleet(Host(Sender))
+    futures = [fleet.submit(device, "train") for device in group]
+    mean, reports = average(fleet, method, meter, codec, futures, GroupWeights(weigh, dict.fromkeys(group, Load(1, 1))))
+    np.testing.assert_allclose(mean["generator"], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(mean["discriminator"], expected[1], rtol=1e-6)
+    assert [report.client for report in reports] == expected[2]
+
+
+def test_a_reply_that_is_lost_when_it_is_asked_for_again_leaves_the_models() -> None:
+    class Forgetful(LocalFleet):
+        def again(self, futures):
+            yield from (Missing(future.device, "lost") for future in futures)
+
+    server, _ = build({"name": "fegan"})
+    codec, fleet = Codec("float32", {"generator": (3,)}), Forgetful(Host(Sender))
+    futures = [fleet.submit(device, "train") for device in (0, 1, 2)]
+    weights = GroupWeights(uniform, dict.fromkeys((0, 1, 2), Load(1, 1)))
+    method, meter = server.context.config.method, server.context.workspace.meter
+    assert average(fleet, method, meter, codec, futures, weights) == ({}, [])
 
 
 COUNTS = np.array([[30, 0, 2], [0, 12, 0], [8, 8, 8], [0, 1, 40]])
@@ -195,11 +233,12 @@ class Broken:
 def test_what_is_not_a_finite_model_is_not_averaged() -> None:
     server, _ = build({"name": "fegan"})
     fleet = LocalFleet(Host(Broken))
-    loads = dict.fromkeys((3, 2, 1, 0), Load(1, 1))
+    loads = dict.fromkeys((0, 1, 2, 3), Load(1, 1))
     method, codec = server.context.config.method, server.context.workspace.codec
     with np.errstate(over="ignore"):
-        updates = train_group(fleet, method, codec, 1, server.init().models, loads)
-    assert [update.client for update in updates] == [2, 3]
+        meter = server.context.workspace.meter
+        _, reports = train_group(fleet, method, meter, codec, server.init(), loads, uniform)
+    assert [report.client for report in reports] == [2, 3]
 
 
 def test_a_round_without_updates_keeps_the_models() -> None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from rayfed.aggregation import GroupWeights, uniform
+from rayfed.aggregation import uniform
 from rayfed.config import FederatedTraining, RunConfig
 from rayfed.events import Event
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
+from rayfed.methods.exchange import Report, Update, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -106,12 +106,12 @@ class Server:
         """One round. Without any update the generator stays as it is."""
         round = state.round + 1
         loads, sampler = choose_group(self.context.scheduler, round, state.sampler)
-        updates = train_group(fleet, self.method, self.codec, round, state.models, loads)
+        meter = self.context.workspace.meter
+        averaged, reports = train_group(fleet, self.method, meter, self.codec, state, loads, uniform)
         state = replace(state, round=round, sampler=sampler)
-        if not updates:
+        if not averaged:
             return state, []
-        mean = average(fleet, self.context.workspace.meter, self.codec, updates, GroupWeights(uniform, loads))[G]
-        before = state.models[G]
+        before, mean = state.models[G], averaged[G]
         velocity = np.float32(self.method.beta) * state.optimizer[VELOCITY] + (before - mean)
         after = np.where(self.trained, before - velocity, mean)
         moved = float(np.linalg.norm(after - before))
@@ -122,7 +122,7 @@ class Server:
             moved=[*state.moved, moved],
             events=(Moved(moved),),
         )
-        return state, [update.report for update in updates]
+        return state, reports
 
 
 def validate(config: RunConfig) -> None:

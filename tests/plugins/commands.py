@@ -15,6 +15,7 @@ import pytest
 
 from rayfed import cli
 from rayfed.store import Commit, Store
+from tests import states
 from tests.e2e.commands import descendants, end
 
 ENDED_S = 200
@@ -57,11 +58,9 @@ def last_commit(folder: Path, run: str) -> Commit:
     """The last commit of a run of this folder."""
     store = Store(f"sqlite:///{folder}/rayfed-runs/rayfed.db")
     try:
-        commit = store.latest(run)
+        return states.last_commit(store, run)
     finally:
         store.close()
-    assert commit is not None
-    return commit
 
 
 def assert_same_bits(one: Commit, other: Commit) -> None:
@@ -71,6 +70,9 @@ def assert_same_bits(one: Commit, other: Commit) -> None:
     for name, vector in one.arrays.items():
         assert vector.tobytes() == other.arrays[name].tobytes(), name
     assert one.facts == other.facts
+    assert {name: array.tobytes() for name, array in one.tables.items()} == {
+        name: array.tobytes() for name, array in other.tables.items()
+    }
     assert one.devices.keys() == other.devices.keys()
     for device, state in one.devices.items():
         assert {name: array.tobytes() for name, array in state.items()} == {

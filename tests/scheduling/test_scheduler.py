@@ -82,10 +82,10 @@ def registry_of(twin: dict, devices: int = 10, **method: object) -> Scheduler:
 
 
 def groups(registry: Scheduler, rounds: int) -> list[list[int]]:
-    """The rounds' groups; the sampler's state goes through JSON, as it does on the way to the store."""
+    """The rounds' groups."""
     state, found = registry.start(), []
     for round in range(1, rounds + 1):
-        group, state = registry.select(round, json.loads(json.dumps(state, allow_nan=False)))
+        group, state = registry.select(round, state)
         found.append(group)
     return found
 

@@ -17,8 +17,9 @@ from rayfed.ids import ClientId
 from rayfed.methods.context import DeviceContext
 from rayfed.methods.fsl_gan.messages import Passed, Place, Step, block_codec, micro_rows, pack, unpack
 from rayfed.methods.fsl_gan.settings import Settings
+from rayfed.models.adam import MOMENTS
 from rayfed.models.gan import to_images
-from rayfed.models.stage import MOMENTS, Stage, to_array, to_tensor
+from rayfed.models.stage import Stage, to_array, to_tensor
 from rayfed.scheduling.load import Load
 from rayfed.seeding import torch_seed
 from rayfed.tasks.gan.workspace import GanWorkspace

@@ -9,7 +9,7 @@ Both networks use the run's loss and Adam: G ascends log D(G(z)) with BCE (the n
 writes log(1 - D(G(z))).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -18,10 +18,10 @@ from torch import Tensor
 from rayfed.aggregation import GroupWeights, by_batch
 from rayfed.config import RunConfig
 from rayfed.fleet.codec import Packed
-from rayfed.fleet.protocol import Arrays, Fleet
+from rayfed.fleet.protocol import Arrays, Fleet, Future
 from rayfed.ids import DeviceId
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, choose_group, collect, is_valid
+from rayfed.methods.exchange import Report, Update, average, choose_group
 from rayfed.methods.ren import Settings
 from rayfed.methods.state import State
 from rayfed.models.gan import seeded, to_images
@@ -91,29 +91,27 @@ class Server:
         phi = fleet.share(self._encode(state, PHI), since="phi")
         theta = fleet.share(self._encode(state, THETA))
         futures = [
-            fleet.submit(DeviceId(client), "train", phi, theta, load, round, cost=load.images)
+            fleet.submit(DeviceId(client), "train", phi, theta, load, round, cost=load.images, last=True)
             for client, load in loads.items()
         ]
         after, metrics = replace(state, round=round, sampler=sampler), dict[str, float]()
         parallel = self.method.schedule == "parallel"
         trained = self.update_generator(fleet, after) if parallel else (after, metrics)
-        codec = self.workspace.codecs[PHI]
-        updates = [update for update in collect(fleet, self.method, futures) if is_valid(update.models, codec)]
-        if not updates:
+        averaged, reports = self.average_discriminators(fleet, futures, weights)
+        if not reports:
             return after, []
         after, metrics = trained
-        after = self.average_discriminators(fleet, after, updates, weights)
+        after = replace(after, models=after.models | averaged)
         fleet.mark("phi")
         if not parallel:
             after, metrics = self.update_generator(fleet, after)
-        return after, [_report(update, metrics) for update in updates]
+        return after, [replace(report, metrics={**metrics, **report.metrics}) for report in reports]
 
     def average_discriminators(
-        self, fleet: Fleet, state: State, updates: Sequence[Update], weights: GroupWeights
-    ) -> State:
+        self, fleet: Fleet, futures: Sequence[Future], weights: GroupWeights
+    ) -> tuple[Arrays, list[Report]]:
         """Algorithm 2: phi becomes the mean of the devices' discriminators, weighted by their batches m_k."""
-        phi = average(fleet, self.workspace.meter, self.workspace.codecs[PHI], updates, weights)
-        return replace(state, models=state.models | phi)
+        return average(fleet, self.method, self.workspace.meter, self.workspace.codecs[PHI], futures, weights)
 
     def update_generator(self, fleet: Fleet, state: State) -> tuple[State, dict[str, float]]:
         """Algorithm 3: n_g steps of G against the state's phi; the state with the new G, and G's mean loss."""
@@ -133,8 +131,3 @@ class Server:
 
     def _encode(self, state: State, name: str) -> Packed:
         return self.workspace.codecs[name].encode({name: state.models[name]})
-
-
-def _report(update: Update, metrics: Mapping[str, float]) -> Report:
-    """A device's report, with G's loss on the server first."""
-    return Report(update.client, update.load.images, {**metrics, **update.metrics})

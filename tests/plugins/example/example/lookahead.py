@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from rayfed.aggregation import GroupWeights, uniform
+from rayfed.aggregation import uniform
 from rayfed.config import FederatedTraining
 from rayfed.fleet.codec import Packed
 from rayfed.fleet.protocol import Arrays, Fleet
 from rayfed.methods.context import DeviceContext, ServerContext
-from rayfed.methods.exchange import Report, Update, average, choose_group, train_group
+from rayfed.methods.exchange import Report, Update, choose_group, train_group
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -72,13 +72,12 @@ class Server:
         """Choose who takes part, let them train, and go a part of the way to their mean."""
         round, workspace = state.round + 1, self.context.workspace
         loads, sampler = choose_group(self.context.scheduler, round, state.sampler)
-        updates = train_group(fleet, self.method, workspace.codec, round, state.models, loads)
+        fast, reports = train_group(fleet, self.method, workspace.meter, workspace.codec, state, loads, uniform)
         models = state.models
-        if updates:  # none where too few replied: the models stay as they are
-            fast = average(fleet, workspace.meter, workspace.codec, updates, GroupWeights(uniform, loads))
+        if fast:  # empty where too few replied: the models stay as they are
             alpha = np.float32(self.method.alpha)
             models = {name: alpha * fast[name] + (1 - alpha) * slow for name, slow in models.items()}
-        return replace(state, round=round, models=models, sampler=sampler), [update.report for update in updates]
+        return replace(state, round=round, models=models, sampler=sampler), reports
 
 
 METHOD = MethodSpec(

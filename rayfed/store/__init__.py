@@ -1,28 +1,28 @@
 """The learning state of runs in a database: after every round one transaction, so a killed run resumes where it was.
 
-SQLite by default, PostgreSQL for a cluster. Arrays are stored as safetensors and come back bit for bit.
+SQLite by default, PostgreSQL for a cluster. Arrays are stored as safetensors and come back bit for bit; of a device's
+state that is a file (`rayfed.fleet.states`) the store has the name.
 """
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import sqlalchemy as sa
-from safetensors.numpy import load, save
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from safetensors.numpy import load
 
 from rayfed.errors import UserError
-from rayfed.schema import DEVICES, EVENTS, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
+from rayfed.fleet.states import pack
+from rayfed.schema import EVENTS, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
+from rayfed.store import devices
+from rayfed.store.devices import Arrays, DeviceState
+from rayfed.store.engine import connect
 
-Arrays = dict[str, np.ndarray]
+__all__ = ["Commit", "DeviceState", "RunRecord", "Status", "Store"]
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -36,7 +36,7 @@ class Commit:
     """The server's learning state (models, optimizers): any shape, any dtype that safetensors knows."""
     facts: dict[str, Any]
     """What else the server must remember, as JSON (string keys, finite numbers): sampler queues, seen counts."""
-    devices: dict[int, Arrays]
+    devices: dict[int, DeviceState]
     """States of the devices that changed in this round; from the store, of every device that ever had one."""
     metrics: dict[str, float]
     """NaN and infinities survive."""
@@ -45,6 +45,8 @@ class Commit:
     """What happened in this round, as JSON."""
     outcome: Arrays | None = None
     """What the task judges, if this round is to be judged; `Store.outcomes` has it."""
+    tables: Arrays = field(default_factory=dict)
+    """Arrays among what else the server must remember: a value for each device, for instance."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Store:
         """
         self.url = re.sub(r":[^:@/]*@", ":***@", url)
         try:
-            self._engine = _connect(sa.make_url(url))
+            self._engine = connect(sa.make_url(url))
             prepare(self._engine, self.url)
         except (sa.exc.SQLAlchemyError, ImportError, OSError) as error:
             reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
@@ -117,27 +119,45 @@ class Store:
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(RUNS.delete().where(RUNS.c.id == run_id))
 
-    def commit(self, run_id: str, commit: Commit, keep: int) -> None:
+    def commit(self, run_id: str, commit: Commit, keep: int) -> set[str]:
         """Write a round in one transaction and drop states that none of the last `keep` rounds needs.
 
         The same round again replaces it; whatever the store holds of later rounds is an abandoned future and goes.
+        Returns the names of state files that no kept round needs any more.
         """
         key = {"run_id": run_id, "round": commit.round}
         metrics = {"metrics": _encode(commit.metrics), "participants": commit.participants}
-        state = {"facts": commit.facts, "arrays": _pack(commit.arrays)}
-        devices = [key | {"device": device, "arrays": _pack(arrays)} for device, arrays in commit.devices.items()]
+        state = {"facts": commit.facts, "arrays": pack(commit.arrays), "tables": pack(commit.tables)}
         events = [key | {"number": number, "data": data} for number, data in enumerate(commit.events)]
         with self._writing(run_id) as db:
+            dropped = devices.drop_from(db, run_id, commit.round)
             for table in OF_ROUNDS:
                 db.execute(table.delete().where(table.c.run_id == run_id, table.c.round >= commit.round))
             db.execute(ROUNDS.insert().values(key | metrics))
             db.execute(STATES.insert().values(key | state))
-            for table, rows in ((DEVICES, devices), (EVENTS, events)):
-                if rows:
-                    db.execute(table.insert(), rows)
+            devices.insert(db, run_id, commit.round, commit.devices)
+            if events:
+                db.execute(EVENTS.insert(), events)
             if commit.outcome is not None:
-                db.execute(OUTCOMES.insert().values(key | {"arrays": _pack(commit.outcome)}))
-            _prune(db, run_id, keep)
+                db.execute(OUTCOMES.insert().values(key | {"arrays": pack(commit.outcome)}))
+            dropped |= devices.prune(db, run_id, keep)
+            return dropped - devices.named(db, run_id, dropped)
+
+    def rewind(self, run_id: str, round: int) -> None:
+        """Forget all rounds after this one."""
+        with self._writing(run_id) as db:
+            for table in OF_ROUNDS:
+                db.execute(table.delete().where(table.c.run_id == run_id, table.c.round > round))
+
+    def forget_files(self, run_id: str, names: Collection[str]) -> None:
+        """Forget these state files: their devices have no state then."""
+        with self._writing(run_id) as db:
+            devices.forget(db, run_id, names)
+
+    def files(self, run_id: str, names: Collection[str] | None = None) -> set[str]:
+        """The names of the state files, or of those among `names`, that the kept rounds of a run need."""
+        with self._reader.begin() as db:
+            return devices.named(db, run_id, names)
 
     def states(self, run_id: str) -> list[int]:
         """The rounds from which the run can be restored, in order."""
@@ -207,11 +227,17 @@ class Store:
 
     @contextmanager
     def _writing(self, run_id: str) -> Iterator[sa.Connection]:
-        """A transaction whose first statement, an update of the run's row, locks out the run's other writers."""
-        with self._engine.begin() as db:
-            if db.execute(RUNS.update().where(RUNS.c.id == run_id).values(updated=_now())).rowcount == 0:
-                raise self._unknown(run_id)
-            yield db
+        """A transaction whose first statement, an update of the run's row, locks out the run's other writers.
+
+        Raises UserError where the database cannot take it: its disk is full, or its server is gone.
+        """
+        try:
+            with self._engine.begin() as db:
+                if db.execute(RUNS.update().where(RUNS.c.id == run_id).values(updated=_now())).rowcount == 0:
+                    raise self._unknown(run_id)
+                yield db
+        except sa.exc.OperationalError as error:
+            raise UserError(f"{self.url}: cannot be written ({str(error.orig).strip()})") from None
 
     def _unknown(self, run_id: str) -> UserError:
         return UserError(
@@ -219,49 +245,20 @@ class Store:
         )
 
 
-def _connect(url: sa.URL) -> sa.Engine:
-    """An engine that begins a transaction before its first read."""
-    engine = sa.create_engine(url, pool_pre_ping=True, json_serializer=partial(json.dumps, allow_nan=False))
-    if engine.dialect.name == "sqlite":
-        if url.database and url.database != ":memory:":
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        sa.event.listen(engine, "connect", _configure_sqlite)
-        # sqlite3 alone begins at the first write, which leaves reads outside the transaction
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
-    for pragma in ("busy_timeout = 30000", "page_size = 32768", "journal_mode = WAL", "foreign_keys = ON"):
-        connection.cursor().execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(db: sa.Connection) -> None:
-    """A transaction that is to write after it has read says `sqlite_begin="IMMEDIATE"` in its execution options."""
-    db.exec_driver_sql(f"BEGIN {db.get_execution_options().get('sqlite_begin', 'DEFERRED')}")
-
-
-def _prune(db: sa.Connection, run_id: str, keep: int) -> None:
-    """Drop the states that no longer help to restore any of the last `keep` rounds."""
-    rounds = sa.select(STATES.c.round).where(STATES.c.run_id == run_id).order_by(STATES.c.round.desc())
-    oldest = db.execute(rounds.limit(keep)).scalars().all()[-1]
-    db.execute(STATES.delete().where(STATES.c.run_id == run_id, STATES.c.round < oldest))
-    newer = DEVICES.alias()
-    same = sa.and_(newer.c.run_id == run_id, newer.c.device == DEVICES.c.device)
-    superseded = sa.exists().where(same, newer.c.round > DEVICES.c.round, newer.c.round <= oldest)
-    db.execute(DEVICES.delete().where(DEVICES.c.run_id == run_id, superseded))
-
-
 def _restore(db: sa.Connection, run_id: str, round: int) -> Commit:
     state, row = (db.execute(t.select().filter_by(run_id=run_id, round=round)).one() for t in (STATES, ROUNDS))
-    newest = sa.select(DEVICES.c.device, sa.func.max(DEVICES.c.round).label("round"))
-    last = newest.where(DEVICES.c.run_id == run_id, DEVICES.c.round <= round).group_by(DEVICES.c.device).subquery()
-    here = sa.and_(DEVICES.c.device == last.c.device, DEVICES.c.round == last.c.round)
-    query = sa.select(DEVICES.c.device, DEVICES.c.arrays).join(last, here).where(DEVICES.c.run_id == run_id)
-    devices = {device: load(arrays) for device, arrays in db.execute(query.order_by(DEVICES.c.device))}
     here = sa.and_(EVENTS.c.run_id == run_id, EVENTS.c.round == round)
     events = list(db.execute(sa.select(EVENTS.c.data).where(here).order_by(EVENTS.c.number)).scalars())
-    return Commit(round, load(state.arrays), state.facts, devices, _decode(row.metrics), row.participants, events)
+    return Commit(
+        round,
+        load(state.arrays),
+        state.facts,
+        devices.last_states(db, run_id, round),
+        _decode(row.metrics),
+        row.participants,
+        events,
+        tables=load(state.tables) if state.tables else {},
+    )
 
 
 def _records(db: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecord]:
@@ -274,11 +271,6 @@ def _records(db: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecor
 def _now() -> datetime:
     """The time in UTC, without its zone: SQLite would drop it."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def _pack(arrays: Arrays) -> bytes:
-    # safetensors writes the memory as it lies: a transposed array would come back wrong without order="C"
-    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
 
 def _encode(metrics: Mapping[str, float]) -> dict[str, float | str]:

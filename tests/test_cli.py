@@ -233,7 +233,7 @@ def test_a_runs_summary_is_clean_json(made):
     assert made.run.startswith("fegan-")
     names = {path.name for path in (made.folder / "rayfed-runs" / made.run).iterdir()}
     samples = {f"samples-0000{round}.png" for round in (0, 1, 2)}
-    assert names == {"devices.csv", "partition.png", "run.png", "seen_class.csv", "seen_class.png", *samples}
+    assert names == {"devices.csv", "partition.png", "run.png", "seen_class.csv", "seen_class.png", "states", *samples}
 
 
 def test_progress_goes_to_stderr_and_the_closing_table_to_stdout(made, tmp_path):

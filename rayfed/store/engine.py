@@ -1,11 +1,15 @@
 """Connections to the database of a store."""
 
 import json
+import sqlite3
+import time
 from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
+
+ATTEMPTS, ATTEMPT_S = 100, 0.1
 
 
 def connect(url: sa.URL) -> sa.Engine:
@@ -21,8 +25,22 @@ def connect(url: sa.URL) -> sa.Engine:
 
 
 def _configure_sqlite(connection: DBAPIConnection, _: object) -> None:
-    for pragma in ("busy_timeout = 30000", "page_size = 32768", "journal_mode = WAL", "foreign_keys = ON"):
+    for pragma in ("busy_timeout = 30000", "page_size = 32768"):
         connection.cursor().execute(f"PRAGMA {pragma}")
+    _use_wal(connection)
+    connection.cursor().execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: DBAPIConnection) -> None:
+    """Where two processes change a new database's journal at once, SQLite refuses one without waiting."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            connection.cursor().execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if not left:
+                raise
+            time.sleep(ATTEMPT_S)
 
 
 def _begin_sqlite(db: sa.Connection) -> None:

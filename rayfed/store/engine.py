@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 ATTEMPTS, ATTEMPT_S = 100, 0.1
+"""How often, and after how many seconds, a new database that others are making is asked again."""
 
 
 def connect(url: sa.URL) -> sa.Engine:
@@ -37,8 +38,8 @@ def _use_wal(connection: DBAPIConnection) -> None:
         try:
             connection.cursor().execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
-            if not left:
+        except sqlite3.OperationalError as error:
+            if not left or error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
             time.sleep(ATTEMPT_S)
 

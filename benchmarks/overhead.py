@@ -7,7 +7,6 @@ round committed and tracked. Bare: two processes, each running `GAN.train` on ba
 many iterations as the system's round has. The last line is the ratio of images per second, the median over pairs.
 """
 
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -17,11 +16,11 @@ from rayfed.cluster import prepare_environment
 
 prepare_environment(None)
 
-import numpy as np
+from beside import bare_processes
 
 from rayfed.cluster.connection import connected
 from rayfed.cluster.session import RaySession
-from rayfed.config import Model, Tracking, parse
+from rayfed.config import Tracking, parse
 from rayfed.data.setup import prepare
 from rayfed.engine.callbacks import StoreCallback
 from rayfed.fleet.states import StateFolder
@@ -30,32 +29,6 @@ from rayfed.tracking import Tracker
 
 PROCESSES, PARTICIPANTS, ITERATIONS, BATCH, PAIRS = 2, 4, 30, 50, 6
 IMAGES = PARTICIPANTS * ITERATIONS * BATCH
-
-
-def bare(pipe) -> None:
-    """One bare process: trains its share whenever it is told to."""
-    from rayfed.models.gan import GAN
-    from rayfed.models.process import set_up
-
-    set_up()
-    batches = list(np.random.default_rng(0).integers(0, 256, (ITERATIONS, BATCH, 1, 32, 32), np.uint8))
-    gan = GAN(Model(), 1)
-    gan.initialise(0)
-    gan.train(batches[:2], seed=0)
-    pipe.send("ready")
-    while pipe.recv():
-        for _ in range(PARTICIPANTS // PROCESSES):
-            gan.train(batches, seed=0)
-        pipe.send("done")
-
-
-def bare_seconds(pipes) -> float:
-    start = time.perf_counter()
-    for pipe in pipes:
-        pipe.send(True)
-    for pipe in pipes:
-        pipe.recv()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -68,15 +41,12 @@ def main() -> None:
             "resources": {"hosts": PROCESSES},
         }
     )
-    context = multiprocessing.get_context("spawn")
-    pipes = []
-    for _ in range(PROCESSES):
-        here, there = context.Pipe()
-        context.Process(target=bare, args=(there,), daemon=True).start()
-        here.recv()
-        pipes.append(here)
     ratios = []
-    with tempfile.TemporaryDirectory() as name, connected(config.ray):
+    with (
+        bare_processes(PROCESSES, PARTICIPANTS // PROCESSES, ITERATIONS, BATCH) as bare,
+        tempfile.TemporaryDirectory() as name,
+        connected(config.ray),
+    ):
         folder = Path(name)
         states = StateFolder(str(folder / "states"))
         session = RaySession(config, prepare(config, 32), lambda capacity, scaling: None, states=states)
@@ -92,7 +62,7 @@ def main() -> None:
             callback.on_round(checkpoint)
             tracker.log(checkpoint.round, checkpoint.metrics)
             ours = time.perf_counter() - start
-            theirs = bare_seconds(pipes)
+            theirs = bare.seconds()
             assert checkpoint.metrics["images"] == IMAGES
             if pair:  # the first warms up
                 ratios.append(theirs / ours)
@@ -100,8 +70,6 @@ def main() -> None:
                 print(f"{rates}   ratio {ratios[-1]:.3f}", flush=True)
         tracker.close("FINISHED")
         store.close()
-    for pipe in pipes:
-        pipe.send(False)
     print(f"ratio {statistics.median(ratios):.3f}")
 
 

@@ -15,8 +15,8 @@ from rayfed.cluster import prepare_environment
 prepare_environment(None)
 
 import numpy as np
-import psutil
 import ray
+from beside import memory_gb
 
 from rayfed.cluster.batch import run_batch
 from rayfed.cluster.connection import connected
@@ -91,22 +91,13 @@ def milliseconds(participants: int, hosts: list) -> float:
     return statistics.median(times)
 
 
-def memory_gb() -> float:
-    """All processes of this one's tree, shared pages counted once."""
-    me = psutil.Process()
-    sizes = {process: process.memory_full_info().pss for process in [me, *me.children(recursive=True)]}
-    for process, size in sorted(sizes.items(), key=lambda item: -item[1]):
-        print(f"  {size / 1e6:5.0f} MB  {process.cmdline()[0][-60:] if process.cmdline() else process.name()}")
-    return sum(sizes.values()) / 1e9
-
-
 def session_memory() -> float:
     config = configure(10)
     session = RaySession(config, prepare(config, 32), lambda capacity, scaling: None)
     session.start(None)
     for _ in range(3):
         session.round()
-    return memory_gb()
+    return memory_gb(show=True)
 
 
 def main() -> None:

@@ -13,11 +13,10 @@ is to the first. `scale_flower.py` is the last job in Flower's simulation.
 """
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from rayfed.cluster import prepare_environment
 prepare_environment(None)
 
 import numpy as np
-import psutil
+from beside import bare_processes, memory_gb, written_gb
 
 from rayfed.cluster.connection import connected
 from rayfed.cluster.session import RaySession
@@ -112,25 +111,13 @@ def filled(folder: Path, devices: int) -> dict[int, StateFile]:
     return found
 
 
-def memory_gb(others: Sequence[int] = ()) -> float:
-    """Without the processes whose numbers are in `others`."""
-    me = psutil.Process()
-    total = 0
-    for process in [me, *(each for each in me.children(recursive=True) if each.pid not in others)]:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total / 1e9
-
-
 def disk_gb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
 
 
 def few_of_many(sizes: list[int], rounds: int) -> None:
     print("20 participants, 5 steps on 20 images each", flush=True)
-    figures: dict[int, list[tuple[float, float, float]]] = {}
+    figures: dict[int, list[tuple[float, float, float, float]]] = {}
     for devices in sizes * REPEATS:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -138,67 +125,35 @@ def few_of_many(sizes: list[int], rounds: int) -> None:
             states = filled(folder, min(devices, STATEFUL))
             with opened(config, states, folder) as run:
                 run.round()
-                begun = disk_gb(folder)
-                times = [run.round() for _ in range(rounds)]
-                figures.setdefault(devices, []).append((statistics.median(times), memory_gb(), disk_gb(folder)))
-                print(f"  {devices} devices: {figures[devices][-1][0]:.2f} s, disk {begun:.2f} GB before", flush=True)
+                before = written_gb()
+                seconds = statistics.median(run.round() for _ in range(rounds))
+                written = (written_gb() - before) / rounds
+                figures.setdefault(devices, []).append((seconds, memory_gb(), written, disk_gb(folder)))
+                print(f"  {devices} devices: {seconds:.2f} s", flush=True)
     first = [min(values) for values in zip(*figures[sizes[0]], strict=True)]
     for devices, found in figures.items():
-        seconds, memory, disk = (min(values) for values in zip(*found, strict=True))
-        print(
-            f"{devices:6d} devices: {seconds:6.2f} s a round ({seconds / first[0]:.2f})   "
-            f"{memory:5.2f} GB memory ({memory / first[1]:.2f})   {disk:6.2f} GB disk"
-        )
-
-
-def bare(pipe: object, turns: int, iterations: int, batch: int) -> None:
-    """One bare process: trains as often as it is told to."""
-    from rayfed.models.gan import GAN
-    from rayfed.models.process import set_up
-
-    set_up()
-    batches = list(np.random.default_rng(0).integers(0, 256, (iterations, batch, 1, 32, 32), np.uint8))
-    gan = GAN(Model(), 1)
-    gan.initialise(0)
-    gan.train(batches, seed=0)
-    pipe.send("ready")
-    while pipe.recv():
-        for _ in range(turns):
-            gan.train(batches, seed=0)
-        pipe.send("done")
+        parts = []
+        for what, values, base in zip(("s", "GB memory", "GB written"), zip(*found, strict=True), first, strict=False):
+            parts.append(f"{min(values):.2f} {what} ({min(values) / base:.2f})")
+        print(f"{devices:6d} devices, a round: {', '.join(parts)}; {found[0][-1]:.2f} GB on the disk")
 
 
 def all_of_300(iterations: int, batch: int, rounds: int) -> None:
-    devices, context, pipes, others = 300, multiprocessing.get_context("spawn"), [], []
-    for _ in range(PROCESSES):
-        here, there = context.Pipe()
-        process = context.Process(target=bare, args=(there, devices // PROCESSES, iterations, batch), daemon=True)
-        process.start()
-        others.append(process.pid)
-        here.recv()
-        pipes.append(here)
-    ours, theirs, memory = [], [], 0.0
+    devices, ours, theirs, memory = 300, [], [], 0.0
     with (
+        bare_processes(PROCESSES, devices // PROCESSES, iterations, batch) as bare,
         tempfile.TemporaryDirectory() as name,
         opened(configure(Path(name), devices, devices, iterations, batch), {}, Path(name)) as run,
     ):
         for _ in range(rounds):
             ours.append(run.round())
-            memory = max(memory, memory_gb(others))
-            start = time.perf_counter()
-            for pipe in pipes:
-                pipe.send(True)
-            for pipe in pipes:
-                pipe.recv()
-            theirs.append(time.perf_counter() - start)
+            memory = max(memory, memory_gb(bare.pids))
+            theirs.append(bare.seconds())
             print(f"  {ours[-1]:.1f} s, bare {theirs[-1]:.1f} s, {memory:.2f} GB", flush=True)
         disk = disk_gb(Path(name))
-    for pipe in pipes:
-        pipe.send(False)
     ratio = statistics.median(a / b for a, b in zip(ours[1:], theirs[1:], strict=True))
-    print(
-        f"300 of 300, {iterations} steps on {batch} images: slowest {max(ours):.1f} s, {memory:.2f} GB memory, ", end=""
-    )
+    what = f"300 of 300, {iterations} steps on {batch} images"
+    print(f"{what}: slowest {max(ours):.1f} s, {memory:.2f} GB memory, ", end="")
     print(f"{disk:.2f} GB disk, {ratio:.2f} times its bare training")
 
 

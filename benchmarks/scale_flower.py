@@ -10,15 +10,12 @@ their bare training as in scale.py, and memory is measured as there. Flower keep
 """
 
 import argparse
-import multiprocessing
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cache
-from multiprocessing.connection import Connection
 from typing import Any
 
 from rayfed.cluster import prepare_environment
@@ -27,11 +24,11 @@ prepare_environment(None)
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 
 import numpy as np
-import psutil
-import torch
+from beside import Bare, bare_processes, memory_gb
 
 from rayfed.config import Model
 from rayfed.models.gan import GAN
+from rayfed.models.process import set_up
 
 try:
     from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -62,7 +59,7 @@ def arrays_of(record: ArrayRecord) -> dict[str, np.ndarray]:
 @cache
 def workspace() -> GAN:
     """The networks of this worker, which all its clients train in."""
-    torch.set_num_threads(1)
+    set_up()
     return GAN(Model(), 1)
 
 
@@ -84,48 +81,12 @@ def train(message: Message, context: Context) -> Message:
     return Message(RecordDict({"arrays": record(gan.models()), "metrics": metrics}), reply_to=message)
 
 
-def memory_gb() -> float:
-    me = psutil.Process()
-    total = 0
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total / 1e9
-
-
-def bare(pipe: Connection, turns: int, steps: int, images: int) -> None:
-    """One bare process: trains as often as it is told to."""
-    gan, batches = workspace(), draw_images(0, steps, images)
-    gan.initialise(0)
-    gan.train(batches, seed=0)
-    pipe.send("ready")
-    while pipe.recv():
-        for _ in range(turns):
-            gan.train(batches, seed=0)
-        pipe.send("done")
-
-
-@contextmanager
-def bare_processes(turns: int, steps: int, images: int) -> Iterator[list[Connection]]:
-    context, pipes = multiprocessing.get_context("spawn"), []
-    for _ in range(WORKERS):
-        here, there = context.Pipe()
-        context.Process(target=bare, args=(there, turns, steps, images), daemon=True).start()
-        here.recv()
-        pipes.append(here)
-    yield pipes
-    for pipe in pipes:
-        pipe.send(False)
-
-
 class Measured(FedAvg):
     """FedAvg over all clients; after each aggregated round, its memory and its bare training."""
 
-    def __init__(self, clients: int, pipes: list[Connection]) -> None:
+    def __init__(self, clients: int, bare: Bare) -> None:
         super().__init__(fraction_evaluate=0.0, min_train_nodes=clients, min_available_nodes=clients)
-        self.clients, self.pipes = clients, pipes
+        self.clients, self.bare = clients, bare
         self.ours: list[float] = []
         self.theirs: list[float] = []
         self.memory = 0.0
@@ -138,19 +99,11 @@ class Measured(FedAvg):
         assert answered == self.clients, f"{answered} of {self.clients} clients answered in round {server_round}"
         found = super().aggregate_train(server_round, replies)
         self.ours.append(time.perf_counter() - self.begun)
-        self.memory = max(self.memory, memory_gb())
-        self.theirs.append(self._bare())
+        self.memory = max(self.memory, memory_gb(self.bare.pids))
+        self.theirs.append(self.bare.seconds())
         print(f"  {self.ours[-1]:.1f} s, bare {self.theirs[-1]:.1f} s, {self.memory:.2f} GB", flush=True)
         self.begun = time.perf_counter()
         return found
-
-    def _bare(self) -> float:
-        start = time.perf_counter()
-        for pipe in self.pipes:
-            pipe.send(True)
-        for pipe in self.pipes:
-            pipe.recv()
-        return time.perf_counter() - start
 
 
 def simulate(clients: int, rounds: int, steps: int, images: int) -> None:
@@ -158,8 +111,8 @@ def simulate(clients: int, rounds: int, steps: int, images: int) -> None:
     from scale_flower import client
 
     server = ServerApp()
-    with bare_processes(clients // WORKERS, steps, images) as pipes:
-        measured = Measured(clients, pipes)
+    with bare_processes(WORKERS, clients // WORKERS, steps, images) as bare:
+        measured = Measured(clients, bare)
 
         @server.main()
         def main(grid: Grid, context: Context) -> None:

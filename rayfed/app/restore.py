@@ -1,8 +1,9 @@
 """Where a resumed run goes on: a kept round, of which every state can be read; and what to do when one cannot."""
 
 from collections.abc import Callable, Collection
+from pathlib import Path
 
-from rayfed.app.result import resume_command
+from rayfed.app.result import EVALUATION_PICTURE, resume_command
 from rayfed.config import RunConfig
 from rayfed.engine.checkpoint import Checkpoint, checkpoint_of
 from rayfed.errors import UserError, counted
@@ -51,6 +52,7 @@ def checkpoint_to_resume(
         )
     if round is not None:
         store.rewind(run_id, round)
+        _forget_pictures(Path(config.runs_dir).absolute() / run_id, round)
     states.keep(store.files(run_id))
     return checkpoint
 
@@ -65,6 +67,13 @@ def way_on(store: Store, run_id: str, config: RunConfig, states: StateFolder, da
         if damaged not in {file.name for file in files} and not states.missing(files):
             return f"{command} --round {round}"
     return f"{command} --drop-damaged-states"
+
+
+def _forget_pictures(folder: Path, round: int) -> None:
+    """Of evaluations after a round."""
+    for path in folder.glob("*.png"):
+        if (drawn := EVALUATION_PICTURE.fullmatch(path.name)) and int(drawn["round"]) > round:
+            path.unlink()
 
 
 def _reads(states: StateFolder, file: StateFile) -> bool:

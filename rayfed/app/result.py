@@ -30,7 +30,7 @@ History = list[tuple[int, dict[str, float], list[int]]]
 """(round, metrics, participants) of every round; round 0 is the initial state."""
 Round = int | Literal["last", "best"]
 """A committed round: by number, the last, or the one with the best evaluation."""
-EVALUATION_PICTURE = re.compile(r"(?P<name>.+)-\d{5,}\.png")
+EVALUATION_PICTURE = re.compile(r"(?P<name>.+)-(?P<round>\d{5,})\.png")
 """The file of a picture that an evaluation drew: its name, and the round."""
 
 

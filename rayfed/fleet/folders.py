@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from uuid import uuid4
 
 import fsspec
@@ -21,6 +21,9 @@ Arrays = dict[str, np.ndarray]
 
 class Folder(Protocol):
     """Files by name, each whole or not there. What cannot be done raises OSError."""
+
+    is_cached: ClassVar[bool]
+    """Whether this machine's operating system keeps what was written lately in memory."""
 
     def put(self, name: str, arrays: Arrays) -> int:
         """Write a safetensors file, and wait until it is durable; what has this name already is replaced. Its bytes."""
@@ -46,6 +49,8 @@ class Folder(Protocol):
 
 class LocalFolder:
     """A folder of this machine; made when it is first written to. Any number of processes may use it."""
+
+    is_cached: ClassVar[bool] = True
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -91,6 +96,8 @@ class LocalFolder:
 
 class RemoteFolder:
     """A folder behind a URL that fsspec opens: a file that was put is durable, and its name as well."""
+
+    is_cached: ClassVar[bool] = False
 
     def __init__(self, url: str) -> None:
         """Raises UserError for a URL that fsspec does not know, or whose package is not installed."""

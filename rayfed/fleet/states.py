@@ -16,15 +16,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from rayfed.errors import UserError
-from rayfed.fleet.folders import Arrays, LocalFolder, folder_of
+from rayfed.fleet.folders import Arrays, folder_of
 
 DIGITS = 40
 """Of the SHA-256 of a state's arrays: its file's name."""
 SUFFIX = ".safetensors"
 CACHED = 256 * 2**20
 """Bytes of written states that a process keeps when their folder is not of its machine."""
-TRUSTED = 50_000
-"""Files of which a process remembers that they are as they should be."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +61,12 @@ class StateFolder:
         self.place = place
         self.narrowed = tuple(narrowed)
         self._folder = folder_of(place)
-        self._sound: set[str] = set()
-        """Files that this process has written, or read and found as they should be."""
         self._cache: OrderedDict[str, Arrays] = OrderedDict()
         self._cached = 0
 
     def write(self, arrays: Arrays) -> StateFile:
         """Keep a state, numpy arrays by name, and wait until it is durable. Raises StateError when there is no room."""
-        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        arrays = _in_rows(arrays)
         if self.narrowed:
             arrays = {name: self._narrow(name, array) for name, array in arrays.items()}
         name = _digest(arrays)
@@ -78,7 +74,6 @@ class StateFolder:
             nbytes = self._folder.put(name + SUFFIX, arrays)
         except OSError as error:
             raise StateError(f"{self.place}: the state of a device cannot be written ({_reason(error)})") from None
-        self._trust(name)
         self._remember(name, arrays)
         return StateFile(name, nbytes)
 
@@ -97,9 +92,8 @@ class StateFolder:
             raise StateError(f"{where}: the state of a device is gone", state.name) from None
         except (OSError, SafetensorError) as error:
             raise StateError(f"{where}: the state of a device cannot be read ({_reason(error)})", state.name) from None
-        if state.name not in self._sound and _digest(arrays) != state.name:
+        if _digest(arrays) != state.name:
             raise StateError(f"{where}: the state of a device is damaged: not what was written", state.name)
-        self._trust(state.name)
         return arrays
 
     def _narrow(self, name: str, array: np.ndarray) -> np.ndarray:
@@ -128,10 +122,8 @@ class StateFolder:
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove states that nobody names any more."""
-        removed = list(names)
         with self._telling("removed"):
-            self._folder.remove(name + SUFFIX for name in removed)
-        self._sound.difference_update(removed)
+            self._folder.remove(name + SUFFIX for name in names)
 
     def keep(self, names: Collection[str]) -> None:
         """Remove everything but these states: what a killed process has left behind."""
@@ -151,14 +143,8 @@ class StateFolder:
         except OSError as error:
             raise StateError(f"{self.place}: the states of devices cannot be {done} ({_reason(error)})") from None
 
-    def _trust(self, name: str) -> None:
-        if len(self._sound) >= TRUSTED:
-            self._sound.clear()
-        self._sound.add(name)
-
     def _remember(self, name: str, arrays: Arrays) -> None:
-        """A machine's own files are cached by its operating system."""
-        if isinstance(self._folder, LocalFolder) or name in self._cache:
+        if self._folder.is_cached or name in self._cache:
             return
         self._cache[name] = arrays
         self._cached += _nbytes(arrays)
@@ -168,9 +154,13 @@ class StateFolder:
 
 def pack(arrays: Arrays) -> bytes:
     """Arrays of any shape and dtype as safetensors."""
-    # safetensors writes the memory as it lies: a transposed array would come back wrong without order="C"
-    data: bytes = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+    data: bytes = save(_in_rows(arrays))
     return data
+
+
+def _in_rows(arrays: Arrays) -> Arrays:
+    """Arrays in row-major order: safetensors writes the memory as it lies, a transposed one would come back wrong."""
+    return {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
 
 def _digest(arrays: Arrays) -> str:

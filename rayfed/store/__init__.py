@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from safetensors.numpy import load
 
 from rayfed.errors import UserError
+from rayfed.fleet.folders import Arrays
 from rayfed.fleet.states import pack
 from rayfed.schema import EVENTS, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
 from rayfed.store import devices
-from rayfed.store.devices import Arrays, DeviceState
+from rayfed.store.devices import DeviceState
 from rayfed.store.engine import connect
 
 __all__ = ["Commit", "DeviceState", "RunRecord", "Status", "Store"]

@@ -3,14 +3,13 @@
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 from safetensors.numpy import load
 
+from rayfed.fleet.folders import Arrays
 from rayfed.fleet.states import StateFile, pack
 from rayfed.schema import DEVICES, FILES, STATES
 
-Arrays = dict[str, np.ndarray]
 DeviceState = Arrays | StateFile
 TABLES = (DEVICES, FILES)
 IN_ONE_QUERY = 500

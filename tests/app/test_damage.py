@@ -66,9 +66,13 @@ def test_a_state_that_is_gone_is_told_before_anything_starts(three, straight):
     states = folder / "rayfed-runs" / run / "states"
     line = f"rayfed: run {run}: the state of 1 device (0) is gone from {states}; "
     assert outcome.err.splitlines()[-1] == f"{line}`rayfed resume {run} --round 2` goes on without"
+    for round in (2, 3):
+        (folder / "rayfed-runs" / run / f"samples-0000{round}.png").write_bytes(b"")
     outcome = rayfed(folder, "resume", run, "rounds=5", "--round", "2", "--local")
     assert outcome.code == 0, outcome.err
     assert_same(whole(store), whole(straight))
+    pictures = {path.name for path in (folder / "rayfed-runs" / run).glob("samples-*.png")}
+    assert pictures == {"samples-00002.png"}, "of the rounds that are forgotten there are none"
 
 
 def test_where_every_kept_round_needs_it_the_device_begins_anew(three):

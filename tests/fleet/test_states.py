@@ -54,12 +54,13 @@ def test_a_file_is_safetensors_and_its_bytes_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["a bit", "shorter", "empty"])
 def test_what_is_not_what_was_written_is_told_by_its_path(tmp_path: Path, harm: str) -> None:
-    state = StateFolder(str(tmp_path)).write({"a": np.arange(50)})
+    """To the process that wrote it too."""
+    states = StateFolder(str(tmp_path))
+    state = states.write({"a": np.arange(50)})
     path = tmp_path / f"{state.name}.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes({"a bit": data, "shorter": data[:-8], "empty": b""}[harm])
-    states = StateFolder(str(tmp_path))
     with pytest.raises(StateError, match=f"^{path}: the state of a device ") as caught:
         states.read(state)
     assert caught.value.name == state.name

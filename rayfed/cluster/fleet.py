@@ -25,7 +25,7 @@ from rayfed.fleet.journal import Journal
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Future, Handle, Missing, Receipt, enough, sources
 from rayfed.fleet.states import StateFile
-from rayfed.ids import DeviceId
+from rayfed.ids import ClientId, DeviceId
 
 BATCHES = 2
 """Per host and `collect`: few enough to be cheap, enough for replies to arrive while others are computed."""
@@ -86,6 +86,9 @@ class RayFleet:
 
     def mark(self, name: str) -> None:
         self._journal.mark(name)
+
+    def reject(self, client: ClientId) -> None:
+        self._journal.reject(client)
 
     @contextmanager
     def work(self, method: str, flops: Callable[[], int]) -> Iterator[None]:

@@ -9,6 +9,7 @@ import numpy as np
 from rayfed.engine.simulation import TwinFacts
 from rayfed.errors import UserError
 from rayfed.events import Event
+from rayfed.fleet.ledger import Traffic
 from rayfed.fleet.protocol import Arrays
 from rayfed.fleet.states import StateFile
 from rayfed.ids import ClientId, DeviceId
@@ -34,6 +35,8 @@ class Checkpoint:
     """States of the devices that changed in this round: files, or arrays; on Ray, first references to arrays. From the
     store: of every device that ever had one."""
     metrics: dict[str, float] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=dict)
+    """What crossed the links in this round; the store does not keep it."""
     participants: tuple[ClientId, ...] = ()
     abandoned: tuple[StateFile, ...] = ()
     """Files that were written in this round and are no device's state."""
@@ -72,8 +75,14 @@ def checkpoint_of(commit: Commit, spec: MethodSpec) -> Checkpoint:
         )
     state = spec.state.restored(commit.round, commit.arrays, facts["method"])
     devices = {DeviceId(device): state for device, state in commit.devices.items()}
-    participants = tuple(ClientId(client) for client in commit.participants)
-    return Checkpoint(state, tuple(facts["seen"]), facts["twin"], devices, commit.metrics, participants)
+    return Checkpoint(
+        state,
+        tuple(facts["seen"]),
+        facts["twin"],
+        devices,
+        commit.metrics,
+        participants=tuple(ClientId(client) for client in commit.participants),
+    )
 
 
 def _apart(facts: dict[str, Any], path: str = "") -> tuple[dict[str, Any], Arrays]:

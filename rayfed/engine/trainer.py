@@ -94,6 +94,7 @@ class Trainer:
             devices=self.fleet.changed(),
             abandoned=tuple(self.fleet.abandoned()),
             metrics=metrics,
+            traffic=ledger.traffic,
             participants=tuple(report.client for report in reports),
         )
 
@@ -104,6 +105,7 @@ class Trainer:
         metrics: dict[str, float] = {
             "participants": len(reports),
             "dropped": self.config.participants - len(reports),
+            "rejected": len(ledger.rejected),
             "images": sum(report.examples for report in reports),
             "bytes_down": ledger.bytes_down,
             "bytes_up": ledger.bytes_up,

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from rayfed.fleet.ledger import Collect, Event, Ledger, Mark, Share, Work
+from rayfed.fleet.ledger import Collect, Event, Ledger, Mark, Reject, Share, Work
 from rayfed.fleet.protocol import Future, Receipt
-from rayfed.ids import DeviceId
+from rayfed.ids import ClientId, DeviceId
 
 
 class Journal:
@@ -27,6 +27,10 @@ class Journal:
     def mark(self, name: str) -> None:
         """Enter a mark."""
         self._entries.append(Mark(name))
+
+    def reject(self, client: ClientId) -> None:
+        """Enter that a reply of this client's did not pass."""
+        self._entries.append(Reject(client))
 
     def submit(self, future: Future) -> None:
         """Enter a call."""

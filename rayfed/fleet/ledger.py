@@ -6,12 +6,15 @@ everything would have happened on other hardware; see `rayfed.twin.clock`.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rayfed.fleet.codec import Kinds
-from rayfed.ids import DeviceId
+from rayfed.ids import ClientId, DeviceId
 from rayfed.seeding import SERVER
+
+Traffic = Mapping[tuple[str, str], int]
+"""Bytes by direction (see `Transfer.direction`) and kind of payload."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,14 @@ class Collect:
     calls: tuple[int, ...]
 
 
-Event = Share | Mark | Work | Call | Collect
+@dataclass(frozen=True)
+class Reject:
+    """What this client sent did not pass the server's check."""
+
+    client: ClientId
+
+
+Event = Share | Mark | Work | Call | Collect | Reject
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,13 @@ class Transfer:
     def nbytes(self) -> int:
         """Of all kinds."""
         return sum(self.kinds.values())
+
+    @property
+    def direction(self) -> str:
+        """`down` from the server, `up` to it, or `across` from device to device."""
+        if self.source == SERVER:
+            return "down"
+        return "up" if self.destination == SERVER else "across"
 
 
 @dataclass
@@ -121,22 +138,35 @@ class Ledger:
     @property
     def bytes_down(self) -> int:
         """Server to devices."""
-        return sum(t.nbytes for t in self.transfers if t.source == SERVER)
+        return sum(t.nbytes for t in self.transfers if t.direction == "down")
 
     @property
     def bytes_up(self) -> int:
         """Devices to server."""
-        return sum(t.nbytes for t in self.transfers if t.destination == SERVER)
+        return sum(t.nbytes for t in self.transfers if t.direction == "up")
 
     @property
     def bytes_across(self) -> int:
         """Device to device."""
-        return sum(t.nbytes for t in self.transfers if SERVER not in (t.source, t.destination))
+        return sum(t.nbytes for t in self.transfers if t.direction == "across")
 
     @property
     def bytes_by_kind(self) -> Counter[str]:
         """What crossed any link, by kind of payload."""
         return _sum(t.kinds for t in self.transfers)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What crossed any link, in bytes by direction and kind of payload."""
+        total: Counter[tuple[str, str]] = Counter()
+        for t in self.transfers:
+            total.update({(t.direction, kind): nbytes for kind, nbytes in t.kinds.items()})
+        return dict(total)
+
+    @property
+    def rejected(self) -> set[ClientId]:
+        """The clients of whose replies at least one did not pass the server's check."""
+        return {event.client for event in self.events if isinstance(event, Reject)}
 
     def bytes_by_device(self) -> Counter[int]:
         """Bytes over each device's link, both ways."""

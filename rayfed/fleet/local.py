@@ -9,7 +9,7 @@ from rayfed.fleet.journal import Journal
 from rayfed.fleet.ledger import Ledger
 from rayfed.fleet.protocol import Arrays, Future, Handle, Receipt, enough, sources
 from rayfed.fleet.states import StateFile, same
-from rayfed.ids import DeviceId
+from rayfed.ids import ClientId, DeviceId
 
 
 class LocalFleet:
@@ -32,6 +32,9 @@ class LocalFleet:
 
     def mark(self, name: str) -> None:
         self._journal.mark(name)
+
+    def reject(self, client: ClientId) -> None:
+        self._journal.reject(client)
 
     def work(self, method: str, flops: Callable[[], int]) -> AbstractContextManager[None]:
         return self._journal.work(method, flops)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rayfed.fleet.codec import Kinds
 from rayfed.fleet.ledger import Call, Input, Ledger
 from rayfed.fleet.states import StateFile
-from rayfed.ids import DeviceId
+from rayfed.ids import ClientId, DeviceId
 from rayfed.seeding import SERVER
 
 
@@ -101,6 +101,9 @@ class Fleet(Protocol):
 
         `flops()` gives the floating-point operations since it was last asked.
         """
+
+    def reject(self, client: ClientId) -> None:
+        """Note in the ledger that a reply of this client's did not pass the server's check."""
 
     def submit(self, device: DeviceId, method: str, *args: Any, cost: float = 1.0, last: bool = False) -> Future:
         """Have `method` of a device's half run, at once or when a reply is asked for.

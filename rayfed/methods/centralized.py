@@ -14,7 +14,7 @@ from rayfed.fleet.protocol import Fleet
 from rayfed.ids import DeviceId
 from rayfed.methods import fedavg
 from rayfed.methods.context import ServerContext
-from rayfed.methods.exchange import Report, collect, is_valid
+from rayfed.methods.exchange import Report, accepts, collect
 from rayfed.methods.spec import BOTH, MethodSpec
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
@@ -67,7 +67,7 @@ class Server:
         future = fleet.submit(
             DeviceId(SERVER), "train", fleet.share(codec.encode(state.models)), load, round, last=True
         )
-        updates = [update for update in collect(fleet, method, [future]) if is_valid(update.models, codec)]
+        updates = [update for update in collect(fleet, method, [future]) if accepts(fleet, update, codec)]
         models = codec.decode(updates[0].models) if updates else state.models
         return replace(state, round=round, models=models), [update.report for update in updates]
 

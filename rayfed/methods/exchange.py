@@ -91,8 +91,10 @@ def average(
     mean, valid, reports, arrived = RunningMean(codec.length), list[Future](), list[Report](), 0
     updates = fleet.stream(futures, deadline, hold=deadline is not None)
     for future, weight, update in zip(futures, weights.planned, updates, strict=True):
-        arrived += not isinstance(update, Missing)
-        if not isinstance(update, Missing) and is_valid(update.models, codec):
+        if isinstance(update, Missing):
+            continue
+        arrived += 1
+        if accepts(fleet, update, codec):
             mean.add(codec.values(update.models), weight)
             valid.append(future)
             reports.append(update.report)
@@ -126,6 +128,14 @@ def collect(fleet: Fleet, method: Training, futures: Sequence[Future]) -> list[A
     except QuorumError:
         return []
     return [reply for reply in replies if not isinstance(reply, Missing)]
+
+
+def accepts(fleet: Fleet, update: Update, codec: Codec) -> bool:
+    """Whether an update is valid; the ledger notes one that is not."""
+    valid = is_valid(update.models, codec)
+    if not valid:
+        fleet.reject(update.client)
+    return valid
 
 
 def is_valid(packed: Packed, codec: Codec) -> bool:

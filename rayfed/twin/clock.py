@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from rayfed.config.simulation import Twin
-from rayfed.fleet.ledger import Call, Collect, Input, Ledger, Mark, Share, Work
+from rayfed.fleet.ledger import Call, Collect, Event, Input, Ledger, Mark, Share, Work
 from rayfed.ids import DeviceId
 from rayfed.seeding import SERVER
 from rayfed.twin.network import Network
@@ -107,7 +107,7 @@ class _Program:
         for event in ledger.events:
             self._enter(event)
 
-    def _enter(self, event: Share | Mark | Work | Call | Collect) -> None:
+    def _enter(self, event: Event) -> None:
         match event:
             case Share(handle, since):
                 self._handles[handle] = self._point if since is None else self._marked(since)

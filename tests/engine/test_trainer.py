@@ -23,9 +23,11 @@ REPORTS = [
 
 
 class Telling(Server):
-    """Reports without training."""
+    """Reports without training; devices 1 and 2 send something that does not pass, 1 twice."""
 
     def round(self, state: Any, fleet: Any) -> tuple[Any, list[Report]]:
+        for client in (1, 2, 1):
+            fleet.reject(client)
         return replace(state, round=state.round + 1), REPORTS
 
 
@@ -40,5 +42,6 @@ def test_a_metric_is_the_mean_over_those_who_reported_it() -> None:
     trainer = Trainer(federation.config, population, LocalFleet(federation.host), federation.server.scheduler)
     trainer.start(None)
     metrics = trainer.round().metrics
+    assert metrics["rejected"] == 2
     assert (metrics["loss_d"], metrics["accuracy"]) == (1.5, 0.75)
     assert (metrics["participants"], metrics["dropped"], metrics["images"]) == (3, 1, 8)

@@ -75,6 +75,12 @@ def test_bytes_by_kind_add_up_what_crossed_a_link() -> None:
     ledger = Ledger([*calls, Collect((1, 3))])
     assert ledger.bytes_by_kind == {"model": 3 * 16, "fakes": 7}
     assert (ledger.bytes_down, ledger.bytes_across, ledger.bytes_up) == (23, 16, 16)
+    assert ledger.traffic == {
+        ("down", "model"): 16,
+        ("down", "fakes"): 7,
+        ("across", "model"): 16,
+        ("up", "model"): 16,
+    }
     assert Ledger().bytes_by_kind == {}
 
 

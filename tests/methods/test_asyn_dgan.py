@@ -187,5 +187,6 @@ def test_a_round_without_replies_leaves_the_generator_as_it_was() -> None:
     before = federation.server.init()
     after, reports = federation.server.round(before, federation.fleet)
     assert reports == []
+    assert federation.fleet.settle().rejected == set(range(len(COUNTS)))
     for name in before.arrays:
         np.testing.assert_array_equal(after.arrays[name], before.arrays[name])

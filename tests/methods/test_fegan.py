@@ -239,6 +239,7 @@ def test_what_is_not_a_finite_model_is_not_averaged() -> None:
         meter = server.context.workspace.meter
         _, reports = train_group(fleet, method, meter, codec, server.init(), loads, uniform)
     assert [report.client for report in reports] == [2, 3]
+    assert fleet.settle().rejected == {0, 1}
 
 
 def test_a_round_without_updates_keeps_the_models() -> None:

@@ -1,5 +1,6 @@
 """FSL-GAN: split over any devices, with or without micro-batches, it is the unsplit discriminator."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -283,6 +284,23 @@ def test_a_client_whose_other_devices_have_no_room_sits_out_until_it_is_back() -
     fleet.dead = frozenset()
     state, reports = server.round(state, fleet)
     assert ([report.client for report in reports], told(state)) == ([0, 1], ("a/1 is back",))
+
+
+def test_a_client_whose_portion_is_no_number_is_told_and_rejected() -> None:
+    class Spoiling(LocalFleet):
+        def collect(self, futures: Any, deadline: float | None = None, quorum: float = 0.0) -> list[Any]:
+            replies = super().collect(futures, deadline, quorum)
+            return [
+                replace(reply, data=reply.data * np.nan) if future.method == "give" and future.device == 0 else reply
+                for future, reply in zip(futures, replies, strict=True)
+            ]
+
+    server, fleet, _ = setting(configure([client("a", WHOLE), client("b", WHOLE)]))
+    spoiling = Spoiling(fleet._host)
+    state, reports = server.round(server.init(), spoiling)
+    assert [report.client for report in reports] == [1]
+    assert told(state) == ("client a sent values that are not finite after the last batch: what it learnt is lost",)
+    assert spoiling.settle().rejected == {0}
 
 
 def test_where_the_strategy_has_no_room_for_a_client_that_lost_a_device_optimal_has() -> None:

@@ -451,6 +451,7 @@ def test_a_device_that_replies_rubbish_is_left_out(kind: str) -> None:
     )
     _, reports = federation.rounds()
     assert [report.client for report in reports] == [0, 2, 4]
+    assert federation.fleet.settle().rejected == {1, 3}
     plain, workers, x_g = workers_and_fakes(federation, 1, 1)
     losses = [real_loss(workers[n].scores(x_g[n])) for n in (0, 2, 4)]
     torch.stack(losses).mean().backward()

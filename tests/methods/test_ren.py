@@ -230,6 +230,7 @@ def test_a_device_left_out_changes_nothing_for_the_others(schedule: str, how: st
         np.testing.assert_array_equal(state.arrays[name], expected.arrays[name])
     assert reports == few
     assert [report.client for report in reports] == [0, 1, 3]
+    assert among.fleet.settle().rejected == ({2} if how in ("nan", "short") else set())
 
 
 @pytest.mark.parametrize("schedule", ["serial", "parallel"])

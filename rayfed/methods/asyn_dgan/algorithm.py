@@ -71,7 +71,7 @@ class Server(CentralServer):
         for client, load in loads.items():
             handle = fleet.share(workspace.pack_images(fakes[client], "fakes"))
             futures.append(fleet.submit(DeviceId(client), "feedback", handle, load, round, iteration))
-        replies = [r for r in collect(fleet, self.method, futures) if self.is_valid(r, fakes[r.client])]
+        replies = [r for r in collect(fleet, self.method, futures) if self.accepts(fleet, r, fakes[r.client])]
         if replies:
             answered = [reply.client for reply in replies]
             shares = self.samples[answered] / self.samples[answered].sum()

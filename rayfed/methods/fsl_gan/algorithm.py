@@ -116,7 +116,7 @@ class Server:
                 chain.replies.append(mine)
                 whole.append(chain)
             else:
-                chain.fault = _fault(mine)
+                _broke(fleet, chain, mine)
                 broken.append(chain)
         return whole, broken
 
@@ -167,7 +167,7 @@ class Server:
                 whole.append(chain)
                 vectors.append(np.concatenate([codec.values(packed) for codec, packed in portions]))
             else:
-                chain.fault = _fault([packed for _, packed in portions])
+                _broke(fleet, chain, [packed for _, packed in portions])
         if not whole:
             return before, []
         shares = self.weigh([chain.client for chain in whole], [chain.load for chain in whole])
@@ -185,9 +185,11 @@ class Server:
         return Report(chain.client, chain.load.batch * len(chain.replies), metrics)
 
 
-def _fault(replies: Sequence[Any]) -> str:
-    """What is wrong with replies that are not all there and valid."""
+def _broke(fleet: Fleet, chain: Chain, replies: Sequence[Any]) -> None:
+    """Say what is wrong with a chain's replies, which are not all there and valid."""
     reasons = {reply.reason for reply in replies if isinstance(reply, Missing)}
-    if "late" in reasons:
-        return "missed method.deadline_s"
-    return "lost a reply" if reasons else "sent values that are not finite"
+    if not reasons:
+        fleet.reject(chain.client)
+        chain.fault = "sent values that are not finite"
+    else:
+        chain.fault = "missed method.deadline_s" if "late" in reasons else "lost a reply"

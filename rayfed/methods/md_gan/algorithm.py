@@ -81,7 +81,7 @@ class Server(CentralServer):
             )
             for n, load in loads.items()
         ]
-        replies = [reply for reply in collect(fleet, self.method, futures) if self.is_valid(reply, fakes[0])]
+        replies = [reply for reply in collect(fleet, self.method, futures) if self.accepts(fleet, reply, fakes[0])]
         if replies:
             with fleet.work("update generator", workspace.meter.take):
                 workspace.gan.follow(fakes[:k], self.gradients(replies, fakes[:k]))

@@ -102,11 +102,14 @@ class CentralServer(ABC):
     def iterate(self, fleet: Fleet, loads: Mapping[ClientId, Load], round: int, iteration: int) -> list[Feedback]:
         """One global iteration, with a step of G if anybody replied; the valid replies."""
 
-    def is_valid(self, reply: Feedback, images: Tensor) -> bool:
-        """Whether a reply is finite feedback for images like these."""
+    def accepts(self, fleet: Fleet, reply: Feedback, images: Tensor) -> bool:
+        """Whether a reply is finite feedback for images like these; the ledger notes one that is not."""
         codec = self.workspace.image_codec(images.numel(), "feedback")
         scored = reply.scores.shape == ((len(images),) if self.method.sends_scores else (0,))
-        return is_valid(reply.gradient, codec) and scored and bool(np.isfinite(reply.scores).all())
+        valid = is_valid(reply.gradient, codec) and scored and bool(np.isfinite(reply.scores).all())
+        if not valid:
+            fleet.reject(reply.client)
+        return valid
 
 
 def reports(replies: list[Feedback], loads: Mapping[ClientId, Load]) -> list[Report]:

@@ -28,9 +28,11 @@ check: install
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/config_reference.py --check
+	$(VENV)/bin/python tools/dashboard.py --check
 
 docs: install
 	$(VENV)/bin/python tools/config_reference.py
+	$(VENV)/bin/python tools/dashboard.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -73,9 +73,9 @@ class OpenRun:
         status: Status = "failed"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with ThreadPoolExecutor(1) as beside:
+            with ThreadPoolExecutor(1) as beside, self.session.live(self.run_id) as live:
                 drawing = beside.submit(self._log_partition, folder)
-                driver = self._driver(folder, initial)
+                driver = self._driver(folder, initial, live)
                 checkpoint = self._loop(driver, last)
             drawing.result()
             self._close_files(folder, checkpoint)
@@ -108,13 +108,14 @@ class OpenRun:
             resume=None if status == "finished" else again,
         )
 
-    def _driver(self, folder: Path, initial: Arrays | None) -> Driver:
+    def _driver(self, folder: Path, initial: Arrays | None, live: Callback) -> Driver:
         parts, pools = self.federation.parts, self.config.method.pools_data
         stop = self.config.stop
         callbacks = [
             StoreCallback(self.store, self.run_id, self.states),
             TrackingCallback(self.tracker, method_of(self.config).task.metrics),
             self.watcher.callback(self.config),
+            live,
             *([EarlyStopping(stop.metric, stop.patience, stop.target)] if stop.asked else []),
             *self.callbacks,
         ]

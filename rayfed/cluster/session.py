@@ -12,6 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 from rayfed.cluster import actors, capacity, connection
 from rayfed.cluster.actors import Brief
 from rayfed.cluster.capacity import Capacity
+from rayfed.cluster.metrics import LiveMetrics
 from rayfed.cluster.pool import ActorPool, Kind
 from rayfed.config import RunConfig
 from rayfed.data.setup import Federation
@@ -169,6 +170,9 @@ class RaySession:
 
     def facts(self) -> dict[str, Any]:
         return {"fleet": "ray", "hosts": len(self._hosts)}
+
+    def live(self, run_id: str) -> LiveMetrics:
+        return LiveMetrics(run_id, lambda: self.facts()["hosts"])
 
 
 def _got(references: Any) -> Any:

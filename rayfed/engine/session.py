@@ -1,9 +1,11 @@
 """What the driver drives: a run's trainer and evaluator, in this process or, in `rayfed.cluster.session`, as actors."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from rayfed.config import RunConfig
 from rayfed.data.setup import Federation
+from rayfed.engine.callbacks import Callback
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.trainer import Trainer, device_host
 from rayfed.fleet.local import LocalFleet
@@ -44,6 +46,9 @@ class Session(Protocol):
     def facts(self) -> dict[str, Any]:
         """Tags: which fleet, how many hosts."""
 
+    def live(self, run_id: str) -> AbstractContextManager[Callback]:
+        """What else hears of the run's rounds; open while they go on."""
+
 
 class LocalSession:
     """Everything in this process, on one thread: `rayfed run --local`, for a debugger."""
@@ -81,3 +86,6 @@ class LocalSession:
 
     def facts(self) -> dict[str, Any]:
         return {"fleet": "local", "hosts": 1}
+
+    def live(self, run_id: str) -> AbstractContextManager[Callback]:
+        return nullcontext(Callback())

@@ -17,6 +17,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         logging_level="error",
         _node_ip_address="127.0.0.1",
         _temp_dir=str(tmp_path_factory.mktemp("ray", numbered=True)),
+        _system_config={"metrics_report_interval_ms": 1000},
     )
     yield
     ray.shutdown()

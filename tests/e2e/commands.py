@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,21 +24,29 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
 
 
-def rayfed(folder: Path, *arguments: str, timeout: float = STARTED_S) -> subprocess.CompletedProcess[str]:
-    """One command, to its end."""
-    with running(folder, *arguments) as process:
+def rayfed(
+    folder: Path, *arguments: str, timeout: float = STARTED_S, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One command, to its end; `more` is added to its environment."""
+    with running(folder, *arguments, more=more) as process:
         process.wait(timeout)
     out, err = ((folder / name).read_text() for name in ("out.txt", "err.txt"))
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, *arguments: str, more: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """One command in a process group of its own, writing out.txt and err.txt; whatever happens, it ends."""
     with (folder / "out.txt").open("w") as out, (folder / "err.txt").open("w") as err:
         command = [sys.executable, "-m", "rayfed", *arguments]
         process = subprocess.Popen(
-            command, cwd=folder, env=environment(), stdout=out, stderr=err, start_new_session=True, text=True
+            command,
+            cwd=folder,
+            env=environment() | dict(more or {}),
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            text=True,
         )
         try:
             yield process

@@ -115,12 +115,15 @@ def section(model: Model, prefix: str, about: str, level: int, default: Any = No
 def members(field: FieldInfo, key: str, level: int) -> Iterator[str]:
     """The sections of which a field holds a list, or one."""
     tag = field.discriminator
-    for member in filter(is_model, get_args(field.annotation)):
+    plain = (get_args(each)[0] if get_origin(each) is Annotated else each for each in get_args(field.annotation))
+    for member in filter(is_model, plain):
         if isinstance(tag, str):
             title = f"`{key}.{tag}: {member.model_fields[tag].default}`"
             yield from section(member, key, summary(member), level, title=title)
-        else:
+        elif get_origin(field.annotation) in (list, tuple):
             yield from section(member, f"{key}.N", summary(member), level, title=f"`{key}`, entry N")
+        else:
+            yield from section(member, key, summary(member), level)
 
 
 def table(model: Model, prefix: str, names: Iterable[str], default: Any = None, files: Iterable[str] = ()) -> str:
@@ -161,6 +164,8 @@ def values(kind: Any, metadata: Iterable[Any] = ()) -> str:
         return f"{', '.join(most)} or {last}" if most else last
     if origin in (list, tuple):
         return f"a list{bounds(metadata)}; see below" if is_model(parts[0]) else f"a list; each {values(parts[0])}"
+    if is_model(kind):
+        return "a section, see below"
     if origin in (Union, UnionType):
         return "a section, see below" if is_model(parts[0]) else ", or ".join(map(values, parts))
     return "a section" if origin is dict else f"{WORDS[kind]}{bounds(metadata)}"

@@ -21,7 +21,7 @@ from rayfed.app.preparation import prepared
 from rayfed.app.rehearsal import rehearse
 from rayfed.app.result import Result
 from rayfed.app.run import Part, open_tracker
-from rayfed.cluster import capacity, connection
+from rayfed.cluster import capacity, connection, nodes
 from rayfed.cluster.pool import ActorPool
 from rayfed.config import Comparison, RunConfig, flatten
 from rayfed.config.comparison import about
@@ -87,7 +87,7 @@ class Runs:
                         if not self.stop.requested:
                             self.run(job)
                 else:
-                    self._side_by_side(connection.free())
+                    self._side_by_side(nodes.free())
         except KeyboardInterrupt:  # the second, while threads wait in ray.get, which only the process's end ends
             self.watcher.notice("cut off; `rayfed list` shows the runs, `rayfed resume` goes on with them")
             os._exit(INTERRUPTED)
@@ -158,10 +158,10 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
     throughput = {run: _throughput(comparison, run) for run in configs}
     base, ident = jobs[0].config, f"{name}-{secrets.token_hex(3)}"
     with nullcontext() if local else connection.connected(base.ray):
-        if not local and not connection.autoscaling():
+        if not local and not nodes.autoscaling():
             for job in jobs:
                 with about(f"run {job.name}"):
-                    capacity.refuse(capacity.plan_of(job.config, list(connection.nodes().values())))
+                    capacity.refuse(capacity.plan_of(job.config, nodes.totals()))
         seeds = ", ".join(map(str, next(iter(configs.values()))))
         tags = {"comparison": ident, "runs": ", ".join(configs), "seeds": seeds}
         tracker = open_tracker(base, ident, flatten(comparison.base), tags)
@@ -206,9 +206,9 @@ def _throughput(comparison: Comparison, run: str) -> dict[int, float]:
 
 def _fit(jobs: Sequence[Job], free: Mapping[str, float]) -> bool:
     """Whether the actors of all jobs have room at once, on the nodes and within what was free at the beginning."""
-    nodes = list(connection.nodes().values())
-    asks = [ask for job in jobs for ask in capacity.plan_of(job.config, nodes).asks]
-    return not capacity.place(asks, nodes) and not capacity.place(asks, [free])
+    totals = nodes.totals()
+    asks = [ask for job in jobs for ask in capacity.plan_of(job.config, totals).asks]
+    return not capacity.place(asks, totals) and not capacity.place(asks, [free])
 
 
 def _line(name: str, result: Result, seconds: float) -> str:

@@ -195,8 +195,12 @@ def _session(
         watcher.waits_for("starting the actors")
 
     with connected(config.ray):
-        session = RaySession(config, federation, report, pool, states)
-        yield session
+        session = RaySession(config, federation, report, pool, states, watcher.notice)
+        try:
+            yield session
+        except BaseException:
+            session.end()
+            raise
         session.close()
 
 

@@ -4,6 +4,7 @@ import gc
 import json
 import shutil
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,8 @@ import typer
 from rayfed import config as configuration
 from rayfed.cli import knowledge, runs
 from rayfed.cli.shared import Json, RunId, RunsDir, StoreUrl, touch
-from rayfed.config.run import RUNS_DIR
+from rayfed.cluster import prepare_environment
+from rayfed.config.run import RUNS_DIR, RunConfig
 from rayfed.errors import UserError
 
 INTERRUPTED = 130
@@ -53,6 +55,12 @@ def run(
     ] = None,
     local: Local = False,
     as_json: Json = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would ask for, move and compute, and end.")
+    ] = False,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For --dry-run: a cluster file, such as cluster.yaml.")
+    ] = None,
 ) -> None:
     """Train as CONFIG says, or as the keys alone do: method.name=fegan."""
     from rayfed import api
@@ -63,7 +71,10 @@ def run(
     alone = "=" in given[0] and not Path(given[0]).exists()
     file, overrides = (None, given) if alone else (Path(given[0]), given[1:])
     config = configuration.load(file, overrides, notice=lambda text: print(text, file=sys.stderr))
-    _conclude(api.run(config, local=local), as_json)
+    if dry_run:
+        _plan(config, cluster, as_json)
+    else:
+        _conclude(api.run(config, local=local), as_json)
 
 
 @app.command()
@@ -138,6 +149,16 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     finally:
         gc.freeze()  # at its end the interpreter would look through all of torch for garbage, for seconds
+
+
+def _plan(config: RunConfig, cluster: Path | None, as_json: bool) -> None:
+    """What a run would take."""
+    prepare_environment(config.ray.address)
+    from rayfed.app.dry_run import dry_run
+    from rayfed.console.tables import dry_run_text
+
+    found = dry_run(config, partial(print, file=sys.stderr), cluster)
+    print(json.dumps(found) if as_json else dry_run_text(found))
 
 
 def _conclude(result: Any, as_json: bool) -> None:

@@ -9,6 +9,7 @@ FIXED = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_prestart_worker_first_driver": "0",  # a private Ray's actors are forked; these would end unused
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SCHEDULER_EVENTS": "0",  # hosts that wait for room would make its autoscaler warn again and again
 }
 
 

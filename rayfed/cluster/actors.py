@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from rayfed.cluster.batch import Slot, run_batch
-from rayfed.cluster.capacity import Amounts
-from rayfed.config import Role, RunConfig
+from rayfed.cluster.capacity import Amounts, amounts
+from rayfed.cluster.hosts import PinnedHosts, PooledHosts
+from rayfed.config import DeviceHostRole, Role, RunConfig
 from rayfed.data.population import EvaluationData, Population
 from rayfed.data.shard import Shards
 from rayfed.fleet.states import StateFile, StateFolder
@@ -23,20 +24,43 @@ from rayfed.startup import without_collections
 from rayfed.tasks.base import judged
 
 RESTARTS = 3
-"""How often Ray restarts a dead device host or evaluator and runs its calls again, before they count as lost."""
+"""How often Ray restarts a dead evaluator, or a host that certain devices live on."""
+
+
+@dataclass(frozen=True)
+class Berth:
+    """Where a host is."""
+
+    node: str
+    """Ray's id of its node."""
+    without_gpu: bool
+    """Whether it has a share of a GPU that torch cannot use, so that it trains on CPUs."""
 
 
 def start(actor: Any, role: Role, *args: Any, name: str | None = None) -> Any:
-    """Start an actor with its role's resource annotations."""
-    options = {"num_cpus": role.num_cpus, "num_gpus": role.num_gpus, "memory": role.memory or None, "name": name}
-    return actor.options(**options).remote(*args)
+    """Start an actor with its role's resource annotations. One that asks for nothing, and is no host, is near the
+    driver: nodes that come and go with their load do not take it along."""
+    strategy: Any = "SPREAD" if isinstance(role, DeviceHostRole) and role.placement == "spread" else "DEFAULT"
+    if not isinstance(role, DeviceHostRole) and not amounts(role):
+        strategy = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return actor.options(**_options(role), name=name, scheduling_strategy=strategy).remote(*args)
+
+
+def start_reserved(actor: Any, role: Role, group: Any, bundle: int) -> Any:
+    """Start an actor on what is reserved for it."""
+    strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
+    return actor.options(**_options(role), scheduling_strategy=strategy).remote()
 
 
 def start_pinned(actor: Any, asked: Amounts, node: str, *args: Any) -> Any:
     """Start a DeviceHost for certain devices, on this node if it has room. What it was asked when it died is lost."""
     options = {"num_cpus": asked.get("CPU", 0), "num_gpus": asked.get("GPU", 0), "memory": asked.get("memory")}
     near = NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)
-    return actor.options(**options, scheduling_strategy=near, max_task_retries=0).remote(*args)
+    return actor.options(**options, scheduling_strategy=near, max_restarts=RESTARTS).remote(*args)
+
+
+def _options(role: Role) -> dict[str, Any]:
+    return {"num_cpus": role.num_cpus, "num_gpus": role.num_gpus, "memory": role.memory or None}
 
 
 def _processor() -> str:
@@ -46,8 +70,11 @@ def _processor() -> str:
     from rayfed.models.process import set_up
 
     set_up()
-    has_gpu = ray.get_runtime_context().get_accelerator_ids().get("GPU")
-    return "cuda" if has_gpu and torch.cuda.is_available() else "cpu"
+    return "cuda" if _has_gpu() and torch.cuda.is_available() else "cpu"
+
+
+def _has_gpu() -> bool:
+    return bool(ray.get_runtime_context().get_accelerator_ids().get("GPU"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +102,7 @@ class _Serving:
     def ready(self) -> None:
         """Answers once the actor is up."""
 
-    def prepare(self, run: str) -> None:
+    def prepare(self, run: str) -> Any:
         """Be ready to work for a run."""
         if run != self._run:
             self._run = self._work = None  # what the run before held is free again
@@ -88,9 +115,17 @@ class _Serving:
         raise AssertionError("an actor's class says what it makes of a brief")
 
 
-@ray.remote(max_restarts=RESTARTS, max_task_retries=RESTARTS)
+@ray.remote
 class DeviceHost(_Serving):
-    """Runs device halves; its images are the object store's own memory, shared by all hosts of a node."""
+    """Runs device halves; its images are the object store's own memory, shared by all hosts of a node.
+
+    Ray neither restarts it nor repeats its calls: on what is left of a cluster it might wait for ever.
+    """
+
+    def prepare(self, run: str) -> Berth:
+        """Be ready to work for a run, and say where."""
+        super().prepare(run)
+        return Berth(ray.get_runtime_context().get_node_id(), _has_gpu() and _processor() == "cpu")
 
     def _made(self, brief: Brief) -> Any:
         from rayfed.engine.trainer import device_host
@@ -133,6 +168,10 @@ class Scheduler:
     def ready(self) -> None:
         """Answers once the scheduler is up."""
 
+    def begin(self, registry: Registry) -> None:
+        """Go on with another registry: the round in which a host died is computed again."""
+        self.registry = registry
+
     def about(self) -> Brief:
         """The brief that the scheduler was given."""
         return self.brief
@@ -163,17 +202,21 @@ class GeneratorServer:
     def prepare(self, run: str, hosts: Sequence[Any], host_of: Sequence[int], scheduler: Any) -> None:
         """Be ready to work for a run; `host_of`: the host of each device, where devices have hosts of their own."""
         from rayfed.cluster.fleet import RayFleet
-        from rayfed.cluster.hosts import PinnedHosts, PooledHosts
 
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of lost calls: RayFleet tells of those
         brief: Brief = ray.get(scheduler.about.remote())
-        pooled_or_pinned = PinnedHosts(hosts, host_of) if host_of else PooledHosts(hosts)
-        fleet = RayFleet(pooled_or_pinned, run, files=brief.states is not None)
+        self._hosts = PinnedHosts(hosts, host_of) if host_of else PooledHosts(hosts)
+        fleet = RayFleet(self._hosts, run, files=brief.states is not None)
         registry: Any = RemoteScheduler(scheduler, brief.config)
         with without_collections():
             from rayfed.engine.trainer import Trainer
 
             self.trainer = Trainer(brief.config, brief.population, fleet, registry, _processor())
+
+    def use(self, hosts: Sequence[Any]) -> None:
+        """See `PooledHosts.use`."""
+        assert isinstance(self._hosts, PooledHosts)
+        self._hosts.use(hosts)
 
     def start(self, checkpoint: Any, initial: Any) -> Any:
         """See `Trainer.start`."""

@@ -33,6 +33,17 @@ class Capacity:
     """The host of each device, where devices have hosts of their own."""
     hosts: tuple[tuple[Amounts, int], ...] = ()
     """Then also what each host asks for, and the index of the node that it had best be on."""
+    least: int = 1
+    """The fewest device hosts that the run begins with."""
+    most: int = 1
+    """The most that it has use for."""
+
+    @property
+    def of_the_autoscaler(self) -> tuple[Ask, ...]:
+        """What there is no room for on the nodes that are there."""
+        count = sum(ask.count for ask in self.asks if ask.role == "device_host")
+        more = [Ask(ask.role, self.most - count, ask.each) for ask in self.asks[-1:] if self.most > count]
+        return (*self.unplaced, *more)
 
     @property
     def total(self) -> dict[str, float]:
@@ -83,23 +94,23 @@ def plan(
 ) -> Capacity:
     """How many device hosts run, and whether everything fits.
 
-    `hosts: auto` takes as many as fit beside the other roles, at least one and at most `useful_hosts`. `devices`: what
-    each client's devices ask for, where they have hosts of their own.
+    Of a range of hosts it takes as many as fit beside the other roles, at least its least; `auto` is from one to
+    `useful_hosts`. `devices`: what each client's devices ask for, where they have hosts of their own.
     """
     others = [Ask("server", 1, amounts(resources.server)), Ask("scheduler", 1, amounts(resources.scheduler))]
     if evaluator:
         others.append(Ask("evaluator", 1, amounts(resources.evaluator)))
     each = _largest([device for client in devices for device in client]) or amounts(resources.device_host)
-    if resources.hosts != "auto":
-        count = resources.hosts
-    elif each:
-        rest = place([*others, Ask("device_host", useful_hosts, each)], nodes)
-        count = max(1, useful_hosts - sum(ask.count for ask in rest if ask.role == "device_host"))
+    least, most = resources.host_range(useful_hosts)
+    if not each:
+        room = int(sum(node.get("CPU", 0) for node in nodes))
     else:
-        count = max(1, min(useful_hosts, int(sum(node.get("CPU", 0) for node in nodes))))
+        rest = place([*others, Ask("device_host", most, each)], nodes)
+        room = most - sum(ask.count for ask in rest if ask.role == "device_host")
+    count = min(max(least, room), most)
     asks = [*others, Ask("device_host", count, each)]
     if not devices:
-        return Capacity(tuple(asks), tuple(nodes), tuple(place(asks, nodes)))
+        return Capacity(tuple(asks), tuple(nodes), tuple(place(asks, nodes)), least=least, most=most)
     placed = _fit(asks, nodes)[0]["device_host"]
     return _with_pinned_hosts(others, nodes, devices, placed if len(placed) == count else [0] * count)
 
@@ -153,6 +164,16 @@ def refuse(capacity: Capacity) -> None:
             f"resources.{ask.role}: no room for {describe(ask)}; the cluster has {amounts_text(capacity.total)} on "
             f"{counted(len(capacity.nodes), 'node')} and no autoscaler; ask for less or add nodes"
         )
+
+
+def refuse_infeasible(asks: Sequence[Ask], nodes: Sequence[Amounts], infeasible: Sequence[Amounts]) -> None:
+    """Raise CapacityError for an ask that is `infeasible`, as an autoscaler says, also where all `nodes` are empty."""
+    for ask in asks:
+        if ask.count and dict(ask.each) in map(dict, infeasible) and place([Ask(ask.role, 1, ask.each)], nodes):
+            raise CapacityError(
+                f"resources.{ask.role}: no type of node in the cluster's file can hold {describe(ask)}; ask for "
+                "less or add a type of node"
+            )
 
 
 def describe(ask: Ask) -> str:

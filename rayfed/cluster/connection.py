@@ -1,6 +1,5 @@
 """A Ray to run on: a private one on this machine's loopback interface, or a cluster that is there already."""
 
-import json
 import logging
 import os
 import shutil
@@ -13,9 +12,7 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray.experimental.internal_kv import _internal_kv_get
 
-from rayfed.cluster.capacity import Amounts
 from rayfed.cluster.forkserver import fork_server
 from rayfed.config import Ray
 from rayfed.errors import UserError
@@ -83,32 +80,3 @@ def _join(address: str) -> None:
         raise UserError(
             f"ray.address = {address!r}: no Ray cluster answers there ({reason}); leave it out for a private Ray"
         ) from None
-
-
-def nodes() -> dict[str, Amounts]:
-    """The living nodes' resources in all, by Ray's node id."""
-    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
-
-
-def one_machine() -> bool:
-    """Whether the whole cluster is this machine, so that its processes reach this one's files."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    names, addresses = ({node[f"NodeManager{key}"] for node in nodes} for key in ("Hostname", "Address"))
-    return names == {socket.gethostname()} and len(addresses) == 1
-
-
-def free() -> Amounts:
-    """What of the cluster's resources nobody has taken."""
-    amounts: Amounts = ray.available_resources()
-    return amounts
-
-
-def autoscaling() -> bool:
-    """Whether an autoscaler can add nodes to this cluster.
-
-    Ray's monitor publishes its view in the head's key-value store. Without an autoscaler it names each node's type
-    `node_<id>`; with one, the types are those of the cluster file.
-    """
-    status = _internal_kv_get(b"__autoscaling_status")
-    report = json.loads(status or b"{}").get("autoscaler_report", {})
-    return any(not name.startswith("node_") for name in report.get("active_nodes", {}))

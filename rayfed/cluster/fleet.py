@@ -1,8 +1,8 @@
 """The fleet in Ray actors, each hosting many devices.
 
 A device's state lies in a file between its turns (`rayfed.fleet.states`), and within a round, or without a folder that
-all hosts reach, in the object store: any host can run any device, a killed host loses nothing, and a call that Ray
-repeats elsewhere gives the same reply. Which host runs which device is `rayfed.cluster.hosts`. Models are put into the
+all hosts reach, in the object store: any host can run any device, and a round in which a host dies can be computed
+again on the others. Which host runs which device is `rayfed.cluster.hosts`. Models are put into the
 store once per round and read there without a copy. Calls wait until someone asks for a reply and then travel in a few
 batches per host, since every object and every actor call costs Ray about a millisecond.
 """
@@ -150,7 +150,10 @@ class RayFleet:
     def settle(self) -> Ledger:
         self._dispatch(BATCHES)
         refs = {sent.receipts: None for call, sent in self._sent.items() if call not in self._receipts}
-        self._take(list(refs))
+        errors = self._take(list(refs))
+        for sent in self._sent.values():
+            if sent.receipts in errors:
+                self._hosts.lost(sent.host, errors[sent.receipts])
         self._forget([call for call in self._sent if call not in self._receipts])
         ledger = self._journal.ledger(self._receipts)
         self._sent, self._receipts, self._done, self._missing = {}, {}, set(), {}
@@ -277,12 +280,13 @@ class RayFleet:
             del self._sent[call]
         self._done = set()
 
-    def _take(self, refs: Sequence[Any]) -> None:
-        """Keep the receipts of finished batches."""
-        batches = fetch(refs)[0]
+    def _take(self, refs: Sequence[Any]) -> dict[Any, Exception]:
+        """Keep the receipts of finished batches; gives the errors of those that are lost."""
+        batches, errors = fetch(refs)
         for call, sent in self._sent.items():
             if sent.receipts in batches:
                 self._receipts[call] = batches[sent.receipts][sent.index]
+        return errors
 
     def _forget(self, calls: Sequence[int]) -> None:
         """Drop calls that will never have a reply."""

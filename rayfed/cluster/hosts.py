@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import GetTimeoutError
 
-from rayfed.cluster.objects import LOST
-from rayfed.errors import CapacityError
+from rayfed.cluster.objects import HostLostError, reason
 from rayfed.ids import DeviceId
 
 
@@ -24,7 +22,7 @@ class Hosts(Protocol):
         """A host still works on what was due before."""
 
     def lost(self, host: Any, error: Exception) -> None:
-        """Of what a host was asked, only this error came."""
+        """Of what a host was asked, only this error came. Raises HostLostError where the round cannot go on without."""
 
     def settled(self) -> list[DeviceId]:
         """A round is over; the devices that were lost in it, which are asked again in the next."""
@@ -35,15 +33,17 @@ class PooledHosts:
     ones to that which ran the device last: it may still have its state at hand."""
 
     def __init__(self, hosts: Sequence[Any]) -> None:
-        self._hosts = list(hosts)
-        self._costs = [0.0] * len(self._hosts)
         self._homes: dict[DeviceId, Any] = {}
         self._late: dict[Any, Any] = {}
+        self.use(hosts)
+
+    def use(self, hosts: Sequence[Any]) -> None:
+        """From the next round on these are the hosts, at least one."""
+        self._hosts = list(hosts)
+        self._costs = [0.0] * len(self._hosts)
 
     def choose(self, device: DeviceId, cost: float) -> Any:
-        """The host that costs least so far; raises CapacityError when none is left."""
-        if not self._hosts:
-            raise CapacityError("every device host is lost; add nodes to the cluster and resume the run")
+        """The host that costs least so far."""
         stuck = self._stuck()
         free = [slot for slot, host in enumerate(self._hosts) if host not in stuck] or range(len(self._hosts))
         home = self._homes.get(device)
@@ -66,9 +66,8 @@ class PooledHosts:
         self._late[reply] = host
 
     def lost(self, host: Any, error: Exception) -> None:
-        if host in self._hosts and not _alive(host):
-            slot = self._hosts.index(host)
-            del self._hosts[slot], self._costs[slot]
+        """Devices are not lost with a host: the round can be computed again on the others."""
+        raise HostLostError(reason(error)) from error
 
     def settled(self) -> list[DeviceId]:
         return []
@@ -102,12 +101,3 @@ class PinnedHosts:
     def settled(self) -> list[DeviceId]:
         down, self._down = self._down, set()
         return [DeviceId(device) for device, host in enumerate(self._host_of) if host in down]
-
-
-def _alive(host: Any) -> bool:
-    """Whether a host that failed a call still answers (it may have been restarted elsewhere)."""
-    try:
-        ray.get(host.ready.remote(), timeout=10)
-    except (*LOST, GetTimeoutError):
-        return False
-    return True

@@ -9,7 +9,18 @@ from rayfed.config.clients import Client, Device
 from rayfed.config.comparison import Comparison, load_comparison
 from rayfed.config.reading import flatten, load, parse, with_overrides
 from rayfed.config.run import RunConfig
-from rayfed.config.sections import Data, Devices, Evaluation, Model, Ray, Resources, Role, Store, Tracking
+from rayfed.config.sections import (
+    Data,
+    DeviceHostRole,
+    Devices,
+    Evaluation,
+    Model,
+    Ray,
+    Resources,
+    Role,
+    Store,
+    Tracking,
+)
 from rayfed.config.simulation import Cell, Lan, Profile, Twin, Wired
 from rayfed.config.training import DistributedTraining, FederatedTraining, Training
 
@@ -19,6 +30,7 @@ __all__ = [
     "Comparison",
     "Data",
     "Device",
+    "DeviceHostRole",
     "Devices",
     "DistributedTraining",
     "Evaluation",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
 from rayfed import plugins
@@ -172,9 +172,11 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _tagged(field: FieldInfo) -> dict[Any, Any]:
     """The sections that a field may hold by the tag that tells them apart; none for other fields."""
-    tag = field.discriminator
-    members = get_args(field.annotation) if isinstance(tag, str) else ()
-    return {name: member for member in members for name in get_args(member.model_fields[tag].annotation)}
+    tag, members = field.discriminator, get_args(field.annotation)
+    if isinstance(tag, str):
+        return {name: member for member in members for name in get_args(member.model_fields[tag].annotation)}
+    marks = ((mark, get_args(member)[0]) for member in members for mark in getattr(member, "__metadata__", ()))
+    return {mark.tag: member for mark, member in marks if isinstance(mark, Tag)}
 
 
 def _follow(model: type[BaseModel], loc: tuple[Any, ...], tree: Any) -> tuple[list[str], Any, dict[Any, Any]]:

@@ -1,9 +1,9 @@
 """The sections of a configuration that every method shares, and what each key means."""
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -127,14 +127,44 @@ class DeviceHostRole(Role):
 
     num_cpus: Share = 1
     """CPUs that Ray counts for the actor: a multiple of 0.0001, and whole above 1."""
+    placement: Literal["pack", "spread"] = "pack"
+    """Whether hosts share nodes, and GPUs where each asks for a fraction of one (`pack`), or are on as many nodes as
+    there are (`spread`)."""
+
+
+class HostRange(Section):
+    """A number of device hosts that follows the cluster: they join and leave between rounds, and no weight changes."""
+
+    min: Count = 1
+    """How many there must be before the first round."""
+    max: Count
+    """How many are asked for, of an autoscaler too."""
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> "HostRange":
+        if self.min > self.max:
+            raise ValueError(f"resources.hosts.min = {self.min}: must be at most resources.hosts.max = {self.max}")
+        return self
+
+
+def _kind_of_hosts(value: Any) -> str:
+    return "range" if isinstance(value, dict | HostRange) else "number"
+
+
+Hosts = Annotated[
+    Annotated[Count | Literal["auto"], Tag("number")] | Annotated[HostRange, Tag("range")],
+    Discriminator(_kind_of_hosts),
+]
+"""A number of device hosts, or a range of it."""
 
 
 class Resources(Section):
     """How many device hosts there are and what each actor asks of the cluster."""
 
-    hosts: Count | Literal["auto"] = "auto"
-    """How many device hosts run. `auto` means as many as fit beside the other actors, at most one per participant, or
-    one per device where devices have hosts of their own (FSL-GAN)."""
+    hosts: Hosts = "auto"
+    """How many device hosts run: a number, or `{min: 1, max: 8}`, of which those that the cluster has room for run,
+    between rounds more or fewer. `auto` means from 1 to one per participant, or one per device where devices have hosts
+    of their own (FSL-GAN)."""
     server: Role = Role()
     """The generator server, which runs the method's server half."""
     scheduler: Role = Role()
@@ -143,6 +173,12 @@ class Resources(Section):
     """The evaluator, which judges the generator beside the training."""
     device_host: DeviceHostRole = DeviceHostRole()
     """Each device host, which runs the device halves, one device at a time."""
+
+    def host_range(self, useful: int) -> tuple[int, int]:
+        """The fewest and the most device hosts of a run that has work for `useful`."""
+        if isinstance(self.hosts, HostRange):
+            return self.hosts.min, self.hosts.max
+        return (1, max(1, useful)) if self.hosts == "auto" else (self.hosts, self.hosts)
 
 
 class Ray(Section):

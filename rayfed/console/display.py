@@ -67,7 +67,7 @@ class Display:
         """What was asked and what the cluster has; what an autoscaler must add."""
         self.notice(f"actors: {', '.join(map(describe, capacity.asks))}")
         self.notice(f"cluster: {amounts_text(capacity.total)} on {counted(len(capacity.nodes), 'node')}")
-        for ask in capacity.unplaced if scaling else ():
+        for ask in capacity.of_the_autoscaler if scaling else ():
             self.notice(f"asked of the autoscaler: {describe(ask)}")
 
     def callback(self, config: RunConfig) -> Callback:
@@ -203,7 +203,7 @@ class RunDisplay:
 
     def capacity(self, capacity: Capacity, scaling: bool) -> None:
         """What an autoscaler must add."""
-        for ask in capacity.unplaced if scaling else ():
+        for ask in capacity.of_the_autoscaler if scaling else ():
             self.notice(f"{self.name}: asked of the autoscaler: {describe(ask)}")
 
     def callback(self, config: RunConfig) -> Callback:

@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rayfed.cluster.capacity import Ask, describe
 from rayfed.errors import counted
-from rayfed.report.numbers import shown
+from rayfed.report.numbers import duration, shown
 from rayfed.tasks.base import Metric
 
 MB = 1e6
@@ -35,6 +36,28 @@ def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
         if summary[key]:
             rows[label] = summary[key]
     return f"\n{_pairs(rows)}"
+
+
+def dry_run_text(found: Mapping[str, Any]) -> str:
+    """What a run would ask for, move and compute, for people."""
+    each = found["round"]
+    actors = [describe(Ask(row["role"], row["count"], row["each"])) for row in found["actors"]]
+    hosts = found["hosts"]
+    rows = {"actors": ", ".join(actors)}
+    if hosts["least"] < hosts["most"]:
+        rows["device hosts"] = f"from {hosts['least']} to {hosts['most']}"
+    rows["nodes"] = ", ".join(f"{count} {name}" for name, count in found["nodes"].items())
+    if found["autoscaler"]:
+        asked = [describe(Ask(row["role"], row["count"], row["each"])) for row in found["autoscaler"]]
+        rows["of the autoscaler"] = ", ".join(asked)
+    ways = {"up": each["bytes_up"], "down": each["bytes_down"], "between devices": each["bytes_across"]}
+    rows["a round moves"] = ", ".join(f"{count / MB:,.2f} MB {way}" for way, count in ways.items() if count)
+    work = f"{shown(each['flops_devices'] / 1e9)} GFLOP on {counted(int(each['participants']), 'participant')}"
+    rows["a round computes"] = f"{work}, {shown(each['images'])} images"
+    rows["a round takes"] = f"{shown(each['sim_seconds'])} s on the simulated devices"
+    rounds, bytes_all = found["rounds"], sum(ways.values()) * found["rounds"]
+    rows["the run"] = f"{counted(rounds, 'round')}, {bytes_all / MB:,.0f} MB, {duration(each['sim_seconds'] * rounds)}"
+    return _pairs(rows)
 
 
 def comparison_closing(found: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from rayfed.cluster import fleet as ray_fleet
 from rayfed.cluster.batch import run_batch
 from rayfed.cluster.fleet import RayFleet
 from rayfed.cluster.hosts import PooledHosts
-from rayfed.errors import CapacityError
+from rayfed.cluster.objects import HostLostError
 from rayfed.fleet.host import Host
 from rayfed.fleet.ledger import Call, Collect, Mark, Share, Work
 from rayfed.fleet.local import LocalFleet
@@ -177,23 +177,25 @@ def test_a_killed_hosts_calls_run_again_and_change_nothing(make, tmp_path) -> No
     assert reply.tolist() == [2, 3, 4]
 
 
-def test_a_host_lost_for_good_is_left_out_and_the_others_go_on(make) -> None:
+def test_a_round_in_which_a_host_dies_is_not_finished_without_its_devices(make) -> None:
+    """Whatever the quorum: the session computes it again on the others."""
     fleet = make(2)
     futures = [fleet.submit(0, "die", VALUES), fleet.submit(1, "count", VALUES)]
-    lost, reply = fleet.collect(futures, quorum=0.5)
-    assert lost == Missing(0, "lost")
-    assert reply.tolist() == [1, 2, 3]
+    with pytest.raises(HostLostError, match="died"):
+        fleet.collect(futures, quorum=0.5)
+
+
+def test_from_the_next_round_on_other_hosts_are_used(make) -> None:
+    fleet = make(3)
+    first, second, third = fleet._hosts._hosts
+    fleet._hosts.use([second, third])
+    fleet.collect([fleet.submit(k, "count", VALUES) for k in range(6)])
+    assert {sent.host for sent in fleet._sent.values()} == {second, third}
     fleet.settle()
-    again = fleet.collect([fleet.submit(k, "count", VALUES) for k in (0, 1, 2)])
-    assert [reply.tolist() for reply in again] == [[1, 2, 3], [2, 3, 4], [1, 2, 3]]
-
-
-def test_with_every_host_lost_there_is_one_clear_line(make) -> None:
-    fleet = make(1)
-    with pytest.raises(QuorumError):
-        fleet.collect([fleet.submit(0, "die", VALUES)], quorum=0.5)
-    with pytest.raises(CapacityError, match="every device host is lost; add nodes to the cluster and resume the run"):
-        fleet.collect([fleet.submit(1, "count", VALUES)])
+    fleet._hosts.use([first])
+    replies = fleet.collect([fleet.submit(k, "count", VALUES) for k in range(6)])
+    assert {sent.host for sent in fleet._sent.values()} == {first}
+    assert [reply.tolist() for reply in replies] == [[2, 3, 4]] * 6
 
 
 def test_a_bug_in_a_device_half_is_not_taken_for_a_lost_device(make) -> None:

@@ -1,0 +1,115 @@
+"""The device hosts of a run, which join and leave between rounds. Who they are changes no weight."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from rayfed.cluster import nodes
+from rayfed.cluster.actors import Berth
+from rayfed.cluster.capacity import Amounts
+from rayfed.cluster.objects import DEAD_S, LOST, fetch, got
+from rayfed.cluster.pool import ActorGroup
+
+LOOK_S = 1.0
+"""Between two looks at the cluster."""
+JOIN_S = 15.0
+"""How long the first round waits for hosts that it could do without and that have room."""
+
+
+class ElasticHosts:
+    """Asks for hosts, takes up those that have come, and lets go of the dead and of those whose node is to end."""
+
+    def __init__(self, group: ActorGroup, run: str, wanted: Callable[[Sequence[Amounts]], int]) -> None:
+        """`wanted`: how many hosts the run has use and room for on such nodes."""
+        self._group = group
+        self._run = run
+        self._wanted = wanted
+        self._nodes = nodes.nodes()
+        self._looked = time.monotonic()
+        self.here: dict[Any, Berth] = {}
+        """The hosts that are ready."""
+        self._coming: dict[Any, Any] = {}
+        """What tells that a host is ready, and the host."""
+        self._leaving: dict[Any, str] = {}
+        """Hosts of the least that get no more calls, and their nodes: they are replaced when these are gone."""
+        count = self._count()
+        group.grow(count)
+        for host in group.hosts[:count]:
+            self._prepare(host)
+
+    def _count(self) -> int:
+        return self._wanted([node.resources for node in self._nodes.values() if not node.draining])
+
+    def _prepare(self, host: Any) -> None:
+        self._coming[host.prepare.remote(self._run)] = host
+
+    def wait(self, least: int, until: float, check: Callable[[], None] = lambda: None) -> bool:
+        """Wait for so many hosts, at most until a time of `time.monotonic`; whether they have come.
+
+        `check` is called now and then, and may raise.
+        """
+        while (missing := least - len(self.here)) > 0 and self._coming and time.monotonic() < until:
+            left = min(until - time.monotonic(), LOOK_S)
+            ready, _ = ray.wait(list(self._coming), num_returns=min(missing, len(self._coming)), timeout=max(0, left))
+            self._join(ready)
+            if not ready:
+                check()
+        return len(self.here) >= least
+
+    def _join(self, ready: Sequence[Any]) -> None:
+        for reference in ready:
+            host = self._coming.pop(reference)
+            try:
+                self.here[host] = got(reference)
+            except LOST:
+                self._prepare(self._group.replace(host))
+
+    def look(self) -> bool:
+        """Between rounds: see who has come and who must go; whether the hosts are others now."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return False
+        self._looked = time.monotonic()
+        before = list(self.here)
+        if self._coming:
+            self._join(ray.wait(list(self._coming), num_returns=len(self._coming), timeout=0)[0])
+        known, self._nodes = self._nodes, nodes.nodes()
+        if known != self._nodes:
+            self._follow_nodes()
+        return list(self.here) != before
+
+    def _follow_nodes(self) -> None:
+        """Hosts go with their nodes, and come with new ones."""
+        for host, berth in list(self.here.items()):
+            node = self._nodes.get(berth.node)
+            if node is None:
+                del self.here[host]
+                self._prepare(self._group.replace(host))
+            elif node.draining:
+                del self.here[host]
+                if self._group.is_reserved(host):
+                    self._leaving[host] = berth.node
+                else:
+                    self._prepare(self._group.replace(host))
+        for host, ident in list(self._leaving.items()):
+            if ident not in self._nodes:
+                del self._leaving[host]
+                self._prepare(self._group.replace(host))
+        count = self._count()
+        for host in self._group.grow(count):
+            self._prepare(host)
+        for reference, host in list(self._coming.items())[::-1]:
+            if len(self._group.hosts) > count and not self._group.is_reserved(host):
+                del self._coming[reference]
+                self._group.end(host)
+
+    def bury(self) -> int:
+        """After a round that failed: ask for others in the place of the dead; how many were dead."""
+        answers = {host.ready.remote(): host for host in self.here}
+        answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=DEAD_S) if answers else ([], [])
+        dead = [answers[answer] for answer in fetch(answered)[1]]
+        for host in dead:
+            del self.here[host]
+            self._prepare(self._group.replace(host))
+        return len(dead)

@@ -7,10 +7,10 @@ STAMP := $(VENV)/.installed
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml cluster/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rayfed needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c cluster/constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: install
@@ -29,6 +29,8 @@ check: install
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/config_reference.py --check
 	$(VENV)/bin/python tools/dashboard.py --check
+	$(VENV)/bin/hadolint Dockerfile
+	$(VENV)/bin/shellcheck cluster/node/*.sh
 
 docs: install
 	$(VENV)/bin/python tools/config_reference.py

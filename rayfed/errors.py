@@ -1,5 +1,8 @@
 """Errors that a user can cause: one line that says what, where, and what would be right. How messages are worded."""
 
+import re
+from typing import Any
+
 SHOWN = 120
 """Characters of a value that a message shows."""
 
@@ -28,6 +31,11 @@ def shown(value: object) -> str:
 def cut(text: str, length: int = SHOWN) -> str:
     """A text; what is longer than `length` is cut."""
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
+
+
+def mask(value: Any) -> Any:
+    """A URL without its password, in which all but an `@` may stand unquoted; anything else as it is."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else value
 
 
 def counted(number: int, noun: str) -> str:

@@ -348,3 +348,20 @@ def test_a_configuration_of_any_method_needs_neither_torch_nor_ray() -> None:
     found, known = json.loads(done.stdout)
     assert known == list(EVERY)
     assert found == {name: [True, 10, []] for name in EVERY}
+
+
+def test_the_states_folder_may_come_from_the_environment(monkeypatch):
+    monkeypatch.setenv("RAYFED_STORE_STATES", "s3://bucket/states")
+    assert parse(FEGAN).store.states == "s3://bucket/states"
+    assert parse(FEGAN | {"store": {"keep": 3}}).store.states == "s3://bucket/states"
+    assert parse(FEGAN | {"store": {"states": "/mnt/states"}}).store.states == "/mnt/states"
+    assert parse(FEGAN | {"store": {"states": None}}).store.states is None  # as a run was stored that had none
+    monkeypatch.setenv("RAYFED_STORE_STATES", "states")
+    assert parse(FEGAN).store.states == str(Path("states").absolute())
+    monkeypatch.setenv("RAYFED_STORE_STATES", "")
+    assert parse(FEGAN).store.states is None
+
+
+def test_the_stores_url_of_the_environment_is_no_part_of_a_configuration(monkeypatch):
+    monkeypatch.setenv("RAYFED_STORE_URL", "postgresql://ann:secret@host/runs")
+    assert "secret" not in parse(FEGAN).model_dump_json()

@@ -49,7 +49,8 @@ underscores: `rayfed.run("jobs/demo.yaml", devices__count=20)`. Only `method.nam
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page, or check it; gives the exit code."""
-    os.environ.pop("RAYFED_RUNS_DIR", None)  # a default that is not everybody's
+    for name in ("RAYFED_RUNS_DIR", "RAYFED_STORE_STATES"):
+        os.environ.pop(name, None)  # a default that is not everybody's
     text = "\n".join(page())
     if "--check" not in arguments:
         FILE.write_text(text)

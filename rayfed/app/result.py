@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rayfed.config import RunConfig
-from rayfed.config.run import RUNS_DIR
+from rayfed.config.run import RUNS_DIR, default_store_url
 from rayfed.data.population import Population
 from rayfed.errors import UserError
 from rayfed.fleet.states import StateFolder
@@ -160,8 +160,8 @@ def outcome_of(store: Store, run_id: str, config: RunConfig, round: Round) -> tu
 
 
 def store_url(config: RunConfig) -> str:
-    """The store's URL: configured, or SQLite in the runs folder."""
-    return config.store.url or f"sqlite:///{Path(config.runs_dir).absolute() / 'rayfed.db'}"
+    """The store's URL: configured, or RAYFED_STORE_URL, or SQLite in the runs folder."""
+    return config.store.url or default_store_url() or f"sqlite:///{Path(config.runs_dir).absolute() / 'rayfed.db'}"
 
 
 def states_of(run_id: str, config: RunConfig) -> StateFolder:

@@ -26,12 +26,12 @@ from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.driver import Stop
 from rayfed.engine.lease import is_alive, process_facts
 from rayfed.engine.session import LocalSession, Session
-from rayfed.errors import UserError, counted
+from rayfed.errors import UserError, counted, mask
 from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.load import capabilities
 from rayfed.store import RunRecord, Store
-from rayfed.tracking import NoTracker, Tracker, input_of, mask
+from rayfed.tracking import NoTracker, Tracker, input_of
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
 FREE = ("rounds", "stop.", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "store.states", "data.root")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rayfed.app.result import Result, population_of, resume_command, states_place, store_url
 from rayfed.config import RunConfig, parse
+from rayfed.config.run import default_store_url
 from rayfed.engine.lease import is_alive
 from rayfed.errors import UserError
 from rayfed.fleet.states import StateFolder
@@ -12,7 +13,8 @@ from rayfed.store import RunRecord, Store
 
 
 def open_store(runs_dir: str, url: str | None) -> Store:
-    """The store of a runs folder, or of a URL; raises UserError when there is none."""
+    """The store of a URL, or of RAYFED_STORE_URL, or of a runs folder; raises UserError when there is none."""
+    url = url or default_store_url()
     path = Path(runs_dir).absolute() / "rayfed.db"
     if url is None and not path.exists():
         raise UserError(f"no runs in {path.parent}; name their folder with --runs-dir or their database with --store")

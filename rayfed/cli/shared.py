@@ -26,7 +26,7 @@ RunId = Annotated[
 RunsDir = Annotated[
     str, typer.Option(envvar="RAYFED_RUNS_DIR", help="The folder of the runs, as `runs_dir` of their configuration.")
 ]
-StoreUrl = Annotated[str | None, typer.Option("--store", help="Their database's URL, if not in the runs folder.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", help="Their database's URL, else RAYFED_STORE_URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 

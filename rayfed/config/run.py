@@ -32,6 +32,14 @@ def default_runs_dir() -> str:
     return os.environ.get("RAYFED_RUNS_DIR") or RUNS_DIR
 
 
+def default_store_url() -> str | None:
+    """The URL of the store where nothing else is said. None means SQLite in the runs folder.
+
+    It may hold a password, so it is read when a store is opened, and is part of no configuration.
+    """
+    return os.environ.get("RAYFED_STORE_URL") or None
+
+
 class RunConfig(Section):
     """One run."""
 
@@ -55,7 +63,7 @@ class RunConfig(Section):
     ray: Ray = Ray()
     evaluation: Evaluation = Evaluation()
     tracking: Tracking = Tracking()
-    store: Store = Store()
+    store: Annotated[Store, Field(default_factory=Store)]
     stop: Stop = Stop()
     twin: Twin = Twin()
 

@@ -1,5 +1,6 @@
 """The sections of a configuration that every method shares, and what each key means."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -221,17 +222,24 @@ class Tracking(Section):
     """The name of the experiment that the run belongs to; it is made if it is not there."""
 
 
+def default_states() -> str | None:
+    """The folder of the devices' states where nothing else is said. None means the run's own folder."""
+    return os.environ.get("RAYFED_STORE_STATES") or None
+
+
 class Store(Section):
     """The database of the learning state."""
 
     url: str | None = None
-    """A SQLAlchemy URL, such as `postgresql+psycopg://user@host/database`. None means SQLite in the runs folder."""
+    """A SQLAlchemy URL, such as `postgresql+psycopg://user@host/database`. None means RAYFED_STORE_URL if it is set,
+    else SQLite in the runs folder."""
     keep: Count = 2
     """From how many of its last rounds a run can be restored; the states of older ones are dropped."""
-    states: str | None = None
+    states: Annotated[str | None, Field(default_factory=default_states, validate_default=True)]
     """A folder that driver and device hosts reach, for the states that devices keep between rounds: a path, or a URL
-    that fsspec opens, such as `s3://bucket/states`. A run has a folder of its own in it. None means `states` in the
-    run's folder; then hosts on other machines hand their devices' states to the driver, which writes them."""
+    that fsspec opens, such as `s3://bucket/states`. A run has a folder of its own in it. Unless it is set it is
+    RAYFED_STORE_STATES. None means `states` in the run's folder; then hosts on other machines hand their devices'
+    states to the driver, which writes them."""
 
     @field_validator("states")
     @classmethod

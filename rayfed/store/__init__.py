@@ -5,7 +5,6 @@ state that is a file (`rayfed.fleet.states`) the store has the name.
 """
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from safetensors.numpy import load
 
-from rayfed.errors import UserError
+from rayfed.errors import UserError, mask
 from rayfed.fleet.folders import Arrays
 from rayfed.fleet.states import pack
 from rayfed.schema import EVENTS, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
@@ -72,7 +71,7 @@ class Store:
 
         Raises UserError if that fails, or if a later rayfed has written the store.
         """
-        self.url = re.sub(r":[^:@/]*@", ":***@", url)
+        self.url: str = mask(url)
         try:
             self._engine = connect(sa.make_url(url))
             prepare(self._engine, self.url)

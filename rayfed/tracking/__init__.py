@@ -7,7 +7,6 @@ import copy
 import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -24,7 +23,7 @@ import PIL.Image
 import sqlalchemy
 
 from rayfed import config
-from rayfed.errors import UserError
+from rayfed.errors import UserError, mask
 from rayfed.tracking.sender import Sender, reason
 
 if TYPE_CHECKING:
@@ -293,8 +292,3 @@ def nested(parent: Tracker | NoTracker) -> dict[str, str]:
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
     return {MLFLOW_PARENT_RUN_ID: parent.run_id}
-
-
-def mask(value: Any) -> Any:
-    """A URI without its password; anything else as it is."""
-    return re.sub(r":[^:@/]*@", ":***@", value) if isinstance(value, str) else value

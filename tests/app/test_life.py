@@ -168,6 +168,36 @@ def test_the_runs_folder_may_come_from_the_environment(made, tmp_path, monkeypat
     assert other == Outcome(2, "", f"rayfed: {message}\n")
 
 
+def test_the_store_and_the_states_may_come_from_the_environment(made, tmp_path, monkeypatch):
+    """The store's URL may hold a password: no output and no configuration has it."""
+    url = f"sqlite:///{tmp_path}/a-store-elsewhere.db"
+    monkeypatch.setenv("RAYFED_STORE_URL", url)
+    monkeypatch.setenv("RAYFED_STORE_STATES", str(tmp_path / "kept"))
+    outcome = begin(tmp_path, rounds=1, evaluation={"every": 0})
+    run = outcome.json["run"]
+    assert (tmp_path / "kept" / run).is_dir()
+    assert not (tmp_path / "rayfed-runs" / "rayfed.db").exists()
+    assert [row["run"] for row in rayfed(tmp_path, "list", "--json").json] == [run]
+    shown = rayfed(tmp_path, "show", run, "--json")
+    assert shown.json["config"]["store"]["states"] == str(tmp_path / "kept")
+    resumed = rayfed(tmp_path, "resume", run, "rounds=2", "--local", "--json")
+    assert (resumed.code, resumed.json["rounds"]) == (0, 2), resumed.err
+    assert library.load(run).history[-1][0] == 2
+    assert "a-store-elsewhere" not in outcome.out + outcome.err + shown.out + shown.err
+    in_folder = f"sqlite:///{made.folder}/rayfed-runs/rayfed.db"
+    assert [row["run"] for row in rayfed(tmp_path, "list", "--json", "--store", in_folder).json][-1] == made.run
+    assert rayfed(tmp_path, "rm", run).code == 0
+    assert not (tmp_path / "kept" / run).exists()
+
+
+def test_a_store_of_the_environment_that_cannot_be_used_is_told_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYFED_STORE_URL", "postgresql+nodriver://ann:se/cr:et@host/runs")
+    outcome = rayfed(tmp_path, "list")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("rayfed: store.url = 'postgresql+nodriver://ann:***@host/runs': cannot be used (")
+    assert "se/cr" not in outcome.err
+
+
 def arrays(folder: Path, run: str, round: int) -> dict[str, np.ndarray]:
     commit = Store(f"sqlite:///{folder}/rayfed-runs/rayfed.db").latest(run, until=round)
     assert commit is not None

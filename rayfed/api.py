@@ -31,13 +31,14 @@ def run(
     local: bool = False,
     progress: bool = True,
     callbacks: "Sequence[Callback]" = (),
+    run_id: str | None = None,
     **overrides: Any,
 ) -> "Result":
     """Train as a configuration, or a YAML file, says; without one as the overrides alone do.
 
     `local` trains in this process, without Ray. `overrides` are keys of the configuration, dotted ones with two
-    underscores: `devices__count=80`. `callbacks` hear of every round; see `rayfed.engine.callbacks.Callback`.
-    Raises UserError for whatever a configuration can have wrong.
+    underscores: `devices__count=80`. `callbacks` hear of every round; see `rayfed.engine.callbacks.Callback`. `run_id`
+    None means a fresh one. Raises UserError for whatever a configuration can have wrong, and for an id that is taken.
     """
     texts, notices = overrides_of(overrides), list[str]()
     if isinstance(config, RunConfig):
@@ -54,7 +55,7 @@ def run(
         with begun(config, local, display) as beginning:
             from rayfed.app.run import run as run_config
 
-            return run_config(config, beginning, local, display, callbacks=callbacks)
+            return run_config(config, beginning, local, display, callbacks=callbacks, run_id=run_id)
 
 
 def resume(
@@ -94,10 +95,16 @@ def resume(
 
 
 def compare(
-    comparison: "str | PathLike[str] | Comparison", *, name: str = "comparison", local: bool = False, **overrides: Any
+    comparison: "str | PathLike[str] | Comparison",
+    *,
+    name: str = "comparison",
+    ident: str | None = None,
+    local: bool = False,
+    **overrides: Any,
 ) -> dict[str, Any]:
     """Compare the runs of a comparison, or of its YAML file; see `rayfed.app.compare.compare` for what it returns.
 
+    `ident` is the comparison's id. None means a fresh one, which begins with `name`.
     `overrides` are `seeds=[0, 1]`, `devices=[5, 10]` (device counts at which throughput is rehearsed), and keys of what
     the runs share, dotted ones with two underscores: `devices__count=80`. Raises UserError for whatever a comparison
     can have wrong.
@@ -110,9 +117,10 @@ def compare(
     first = next(iter(comparison.configs().values()))
     prepare_environment(next(iter(first.values())).ray.address)
     from rayfed.app.compare import compare as run_comparison
+    from rayfed.app.runs import new_id
     from rayfed.console.display import ComparisonDisplay
 
-    return run_comparison(comparison, name, local, ComparisonDisplay())
+    return run_comparison(comparison, ident or new_id(name), local, ComparisonDisplay())
 
 
 def load(run_id: str, *, runs_dir: str | None = None, store: str | None = None) -> "Result":

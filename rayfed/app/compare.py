@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import queue
-import secrets
 import threading
 import time
 import traceback
@@ -19,7 +18,7 @@ from rayfed.app.beginning import Begun
 from rayfed.app.open_run import MLFLOW_STATUS, RunWatcher
 from rayfed.app.preparation import prepared
 from rayfed.app.rehearsal import rehearse
-from rayfed.app.result import Result
+from rayfed.app.result import Result, from_here
 from rayfed.app.run import Part, open_tracker
 from rayfed.cluster import capacity, connection, nodes
 from rayfed.cluster.pool import ActorPool
@@ -139,16 +138,19 @@ class Runs:
         return found
 
 
-def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) -> dict[str, Any]:
-    """Run a comparison; its JSON document: that of `rayfed.report.comparison`, and where everything is.
+def compare(comparison: Comparison, ident: str, local: bool, watcher: Watcher) -> dict[str, Any]:
+    """Run a comparison with this id; its JSON document: that of `rayfed.report.comparison`, and where everything is.
 
     Beside `metric`, `common` and `runs` it has `comparison` (its name), `status`, `throughput` (run -> devices ->
     images per simulated second), `resume` (run -> the command that goes on with it), `without_result`, and where its
     `figure`, its `table` (CSV, see `long_rows`) and the runs in `mlflow` are. Each run has `ids`: seed -> its id.
 
-    Raises UserError, before anything trains, for a combination that cannot run.
+    Raises UserError, before anything trains, for a combination that cannot run, and for an id that is taken.
     """
     configs = comparison.configs()
+    runs_dir = Path(next(iter(next(iter(configs.values())).values())).runs_dir).absolute()
+    if (runs_dir / ident).exists():
+        raise UserError(f"comparison {ident!r} is already in {runs_dir}; take another id")
     jobs = [
         Job(run, seed, f"{run}, seed {seed}" if len(seeds) > 1 else run, config)
         for run, seeds in configs.items()
@@ -156,7 +158,7 @@ def compare(comparison: Comparison, name: str, local: bool, watcher: Watcher) ->
     ]
     data = _check(jobs, watcher)
     throughput = {run: _throughput(comparison, run) for run in configs}
-    base, ident = jobs[0].config, f"{name}-{secrets.token_hex(3)}"
+    base = jobs[0].config
     with nullcontext() if local else connection.connected(base.ray):
         if not local and not nodes.autoscaling():
             for job in jobs:
@@ -238,7 +240,7 @@ def _conclude(runs: Runs, throughput: Throughput, ident: str, tracker: Tracker |
             found["runs"][job.run].setdefault("ids", {})[str(job.seed)] = result.run_id
     found["resume"] = {name: result.resume for name, result in runs.results.items() if result.resume}
     found["without_result"] = [job.name for job in runs.jobs if job.name not in runs.results]
-    found |= {"figure": os.path.relpath(figure), "table": os.path.relpath(table)}
+    found |= {"figure": from_here(figure), "table": from_here(table)}
     (folder / "comparison.json").write_text(json.dumps(found))
     for path in (figure, table, folder / "comparison.json"):
         tracker.log_file(path)

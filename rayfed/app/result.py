@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from rayfed import rayjob
 from rayfed.config import RunConfig
-from rayfed.config.run import RUNS_DIR, default_store_url
+from rayfed.config.run import RUNS_DIR, default_runs_dir, default_store_url
 from rayfed.data.population import Population
 from rayfed.errors import UserError
 from rayfed.fleet.states import StateFolder
@@ -122,7 +123,7 @@ class Result:
             figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
         for path in self.pictures:  # of those with a round the last by name is the newest
             if drawn := EVALUATION_PICTURE.fullmatch(path.name):
-                figures[drawn["name"]] = os.path.relpath(path)
+                figures[drawn["name"]] = from_here(path)
         return figures | {"mlflow": self.mlflow, "resume": self.resume}
 
     def last(self) -> tuple[str, float] | None:
@@ -131,6 +132,11 @@ class Result:
         metric = primary(self.task.metrics, [rows])
         values = [metrics[metric.name] for metrics in rows if metric and metric.name in metrics]
         return (metric.label, values[-1]) if metric and values else None
+
+
+def from_here(path: Path) -> str:
+    """A path as it is read from the working directory: relative to it if it lies there."""
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path.absolute())
 
 
 def last_commit(store: Store, run_id: str) -> Commit:
@@ -178,10 +184,11 @@ def states_place(run_id: str, runs_dir: str | Path, states: str | None) -> str:
 
 def resume_command(run_id: str, config: RunConfig) -> str:
     """The command that goes on with a run; it names the store unless that is where `rayfed resume` looks by itself."""
-    parts = ["rayfed", "resume", run_id]
+    in_job = rayjob.is_driver()
+    parts = ["rayfed", *(["submit", "--resume"] if in_job else ["resume"]), run_id]
     if config.store.url:
         parts += ["--store", config.store.url]
-    elif config.runs_dir != RUNS_DIR:
+    elif config.runs_dir != (default_runs_dir() if in_job else RUNS_DIR):
         parts += ["--runs-dir", config.runs_dir]
     return shlex.join(parts)
 

@@ -1,6 +1,5 @@
 """From a configuration to a finished run: what can refuse is opened first, what must be closed is closed."""
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rayfed.app.initial import initial_networks
 from rayfed.app.open_run import OpenRun, RunWatcher
 from rayfed.app.restore import checkpoint_to_resume
 from rayfed.app.result import Result, resume_command, states_of, store_url
+from rayfed.app.runs import new_id
 from rayfed.cluster.capacity import Capacity
 from rayfed.cluster.connection import connected
 from rayfed.cluster.pool import ActorPool
@@ -60,15 +60,18 @@ def run(
     watcher: RunWatcher,
     part: Part | None = None,
     callbacks: Sequence[Callback] = (),
+    run_id: str | None = None,
 ) -> Result:
     """Begin a run, by itself or as a part of a comparison, and drive it to its end, or to Ctrl-C.
 
-    MLflow has all of it when `beginning.last` is closed.
+    MLflow has all of it when `beginning.last` is closed. Raises UserError for a `run_id` that is taken.
     """
-    run_id = f"{_slug(config.method.name)}-{secrets.token_hex(3)}"
+    run_id = run_id or new_id(config.method.name)
     federation, states = beginning.federation, states_of(run_id, config)
     store = Store(store_url(config))
     try:
+        if any(record.id == run_id for record in store.runs()):
+            raise UserError(f"run {run_id!r} is already in {store.url}; take another id, or `rayfed resume` it")
         initial = initial_networks(config, federation.population, store)
         with _session(config, federation, states, local, watcher, part.pool if part else None) as session:
             tracker = _tracker(run_id, config, federation, session, part=part)
@@ -170,11 +173,6 @@ def _is_free(override: str) -> bool:
     sections = [key for key in FREE if key.endswith(".")]
     unset = override.removesuffix("=") + "."
     return override.startswith((*sections, *(f"{key}=" for key in FREE))) or unset in sections
-
-
-def _slug(name: str) -> str:
-    """A method's name in a run's id; of a dotted name the last part."""
-    return name.rpartition(":")[0].rpartition(".")[2] if ":" in name else name
 
 
 @contextmanager

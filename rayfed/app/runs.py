@@ -1,5 +1,6 @@
 """Runs that are there: found, loaded, removed."""
 
+import secrets
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from rayfed.engine.lease import is_alive
 from rayfed.errors import UserError
 from rayfed.fleet.states import StateFolder
 from rayfed.store import RunRecord, Store
+
+
+def new_id(name: str) -> str:
+    """A fresh id for a run of a method, or for a comparison of this name; of a dotted name it has the last part."""
+    slug = name.rpartition(":")[0].rpartition(".")[2] if ":" in name else name
+    return f"{slug}-{secrets.token_hex(3)}"
 
 
 def open_store(runs_dir: str, url: str | None) -> Store:

@@ -12,14 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from rayfed import config as configuration
-from rayfed.cli import knowledge, runs
-from rayfed.cli.shared import Json, RunId, RunsDir, StoreUrl, touch
+from rayfed.cli import jobs, knowledge, runs
+from rayfed.cli.shared import FAILED, INTERRUPTED, RUNS_DIR, Json, RunId, RunsDir, StoreUrl, ident, touch
 from rayfed.cluster import prepare_environment
-from rayfed.config.run import RUNS_DIR, RunConfig
+from rayfed.config import RunConfig
 from rayfed.errors import UserError
-
-INTERRUPTED = 130
-FAILED = 1
 
 app = typer.Typer(
     help="Train GANs on data that stays on its devices, on a Ray cluster, and see what each method costs.",
@@ -27,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Ident = Annotated[str | None, typer.Option("--id", parser=ident, metavar="ID", help="Its id, instead of a fresh one.")]
 Local = Annotated[bool, typer.Option("--local", help="Run in this process without Ray, for a debugger.")]
 
 
@@ -54,6 +52,7 @@ def run(
         ),
     ] = None,
     local: Local = False,
+    ident: Ident = None,
     as_json: Json = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the run would ask for, move and compute, and end.")
@@ -74,7 +73,7 @@ def run(
     if dry_run:
         _plan(config, cluster, as_json)
     else:
-        _conclude(api.run(config, local=local), as_json)
+        _conclude(api.run(config, local=local, run_id=ident), as_json)
 
 
 @app.command()
@@ -117,6 +116,7 @@ def compare(
         typer.Argument(metavar="KEY=VALUE", help="'seeds=[0,1]'; of what the runs share: rounds=20 ..."),
     ] = None,
     local: Local = False,
+    ident: Ident = None,
     as_json: Json = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the task's metrics as CSV: run, seed, round ...")
@@ -130,7 +130,7 @@ def compare(
     from rayfed import api
     from rayfed.console.tables import comparison_closing
 
-    found = api.compare(comparison, name=file.stem, local=local)
+    found = api.compare(comparison, name=file.stem, ident=ident, local=local)
     if csv:
         shutil.copyfile(found["table"], csv)
     print(json.dumps(found) if as_json else comparison_closing(found))
@@ -175,4 +175,5 @@ def _conclude(result: Any, as_json: bool) -> None:
 
 
 app.add_typer(runs.app)
+app.add_typer(jobs.app)
 app.add_typer(knowledge.app)

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from rayfed.cli.shared import Json, RunId, RunsDir, StoreUrl, refuse_existing
-from rayfed.config.run import RUNS_DIR
+from rayfed.cli.shared import RUNS_DIR, Json, RunId, RunsDir, StoreUrl, refuse_existing
 from rayfed.errors import UserError
 
 app = typer.Typer()

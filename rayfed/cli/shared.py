@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import re
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +9,17 @@ import typer
 
 from rayfed.config.run import default_runs_dir
 from rayfed.errors import UserError
+
+INTERRUPTED = 130
+FAILED = 1
+RUNS_DIR = default_runs_dir()
+
+
+def ident(text: str) -> str:
+    """An id that somebody has chosen; raises UserError for one that is no name of a folder."""
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        raise UserError(f"--id {text}: must be of letters, digits, `.`, `_` and `-`")
+    return text
 
 
 def run_ids(context: typer.Context, incomplete: str) -> list[str]:

@@ -8,6 +8,7 @@ from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
 
+from rayfed import rayjob
 from rayfed.cluster.capacity import Amounts
 
 NODE_GROUP = "ray.io/node-group"
@@ -28,13 +29,17 @@ class Node:
 
 
 def nodes() -> dict[str, Node]:
-    """The living nodes by Ray's node id."""
+    """The living nodes by Ray's node id; what a submitted job's driver holds of its own is not counted."""
     status = get_cluster_status(_address(), timeout=TIMEOUT_S)
+    here, held = ray.get_runtime_context().get_node_id(), rayjob.driver_cpus()
     found = {}
     for node in (*status.active_nodes, *status.idle_nodes):
         assert node.node_id is not None
         kind = (node.labels or {}).get(NODE_GROUP)
-        found[node.node_id] = Node(node.total_resources(), kind, node.node_status == "DRAINING")
+        resources = node.total_resources()
+        if node.node_id == here and held:
+            resources["CPU"] = resources.get("CPU", 0) - held
+        found[node.node_id] = Node(resources, kind, node.node_status == "DRAINING")
     return found
 
 

@@ -103,6 +103,10 @@ class Comparison(Section):
                 raise UserError(f"{override}: would change nothing, every run has its own {key}")
         return validate(Comparison, tree)
 
+    def trees(self) -> list[dict[str, Any]]:
+        """What of each run is validated, with its values as they were written."""
+        return [_merge(self.base, own) for own in self.runs.values()]
+
     def _seeded(self, name: str) -> list[RunConfig]:
         tree = _merge(self.base, self.runs[name])
         with about(f"run {name}"):

@@ -45,6 +45,13 @@ def load(
     Where they name another method than the file does, its keys that this method does not know are left out, and
     `notice` hears which. Raises UserError with one line for anything wrong with it.
     """
+    return parse(load_tree(path, overrides, notice))
+
+
+def load_tree(
+    path: str | Path | None, overrides: Iterable[str] = (), notice: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """What `load` validates: the nested mapping, with its values as they were written."""
     tree = {} if path is None else read(path)
     if {"base", "runs"} <= tree.keys():
         raise UserError(f"{path}: is a comparison of several runs; use `rayfed compare {path}`")
@@ -57,7 +64,7 @@ def load(
     method = tree.get("method")
     if isinstance(said, dict) and isinstance(method, dict) and said.get("name") != method.get("name"):
         _leave_out(method, {override.partition("=")[0] for override in chosen}, f"{path}", notice)
-    return parse(tree)
+    return tree
 
 
 def _leave_out(method: dict[str, Any], chosen: set[str], path: str, notice: Callable[[str], None]) -> None:

@@ -1,12 +1,13 @@
 """A run's whole configuration, and what must hold between its sections."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from rayfed import plugins
+from rayfed import plugins, rayjob
 from rayfed.config.sections import (
     Count,
     Data,
@@ -28,8 +29,8 @@ RUNS_DIR = "rayfed-runs"
 
 
 def default_runs_dir() -> str:
-    """The folder of the runs where nothing else is said."""
-    return os.environ.get("RAYFED_RUNS_DIR") or RUNS_DIR
+    """The folder of the runs where nothing else is said; that of a Ray job outlives the job's working directory."""
+    return os.environ.get("RAYFED_RUNS_DIR") or (str(Path.home() / RUNS_DIR) if rayjob.is_driver() else RUNS_DIR)
 
 
 def default_store_url() -> str | None:
@@ -49,7 +50,7 @@ class RunConfig(Section):
     """Rounds of training, after which the run is finished."""
     runs_dir: Annotated[str, Field(default_factory=default_runs_dir)]
     """The folder of the runs: their store, MLflow's database and files, and a folder of pictures for each. Unless it is
-    set it is RAYFED_RUNS_DIR, or `rayfed-runs` where that is not set either."""
+    set it is RAYFED_RUNS_DIR, or `rayfed-runs` where that is not set either; in a Ray job `~/rayfed-runs`."""
     init_from: str | None = None
     """A run of the same store with whose last committed networks this one begins. None means fresh ones."""
     wire: Literal["float32", "float16", "int8"] = "float32"

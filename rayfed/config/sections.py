@@ -11,6 +11,8 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 ModelName = Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"]
 PartitionName = Literal["iid", "fegan", "classes", "dirichlet"]
 PARTITION_FILE = "file:"
+IMAGE_FOLDER = "imagefolder:"
+ARRAYS = "npz:"
 
 
 class Section(BaseModel):

@@ -24,22 +24,27 @@ QUIET_SECONDS = 10
 """Between two lines of progress where there is no terminal."""
 
 
+def progress_on(console: Console) -> Progress:
+    """Moving lines, each a task with the fields `rate`, `up`, `down` and `judged`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[rate]} images/s"),
+        TextColumn("↑{task.fields[up]} ↓{task.fields[down]} MB"),
+        TextColumn("{task.fields[judged]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=False,
+    )
+
+
 class Display:
     """Progress on stderr; a log file gets a line every few seconds instead of a moving one."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False, quiet=quiet)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[rate]} images/s"),
-            TextColumn("↑{task.fields[up]} ↓{task.fields[down]} MB"),
-            TextColumn("{task.fields[judged]}"),
-            TimeRemainingColumn(compact=True),
-            console=self.console,
-            transient=False,
-        )
+        self.progress = progress_on(self.console)
         self.line = Line(self, "round")
         self._status: Status | None = None
 

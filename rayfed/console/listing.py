@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -14,6 +14,9 @@ from rayfed.console.tables import closing_table
 from rayfed.errors import counted
 from rayfed.report.numbers import duration, shown
 from rayfed.tasks.base import Metric
+
+if TYPE_CHECKING:
+    from rayfed.cluster.jobs import Job
 
 MB = 1e6
 WIDE = 200
@@ -70,6 +73,38 @@ def show_text(found: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
         lines += ["", _history(found["history"], metrics)]
     changed = yaml.safe_dump(found["changed"], sort_keys=False).rstrip()
     return "\n".join([*lines, "", "configuration, but for what is the default:", changed])
+
+
+def jobs_text(jobs: "Sequence[Job]") -> str:
+    """A line per job of a cluster."""
+    table = _table("job", "state", "began")
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("command", no_wrap=True)
+    for job in jobs:
+        table.add_row(job.id, _state(job), *_times(job), job.command)
+    return _drawn(table)
+
+
+def job_text(job: "Job") -> str:
+    """One job of a cluster in full."""
+    began, took = _times(job)
+    about = {"job": job.id, "state": _state(job), "began": began, "took": took, "command": job.command}
+    about |= {key.replace("_", " "): value for key, value in job.metadata.items()}
+    if job.state in ("pending", "failed"):
+        about["message"] = job.message.strip()
+    return "\n".join(f"{label:<20} {value}" for label, value in about.items())
+
+
+def _state(job: "Job") -> str:
+    return f"{job.state} ({job.exit_code})" if job.exit_code else job.state
+
+
+def _times(job: "Job") -> tuple[str, str]:
+    """When a job began, by a clock here, and for how long it ran, or runs."""
+    if job.began is None:
+        return "", ""
+    until = job.ended or datetime.now().timestamp()
+    return f"{datetime.fromtimestamp(job.began):%Y-%m-%d %H:%M}", duration(until - job.began)
 
 
 def local_time(iso: str) -> str:

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rayfed.config.sections import ARRAYS, IMAGE_FOLDER
 from rayfed.data import imagefolder, images, npz, outside, shipped
 from rayfed.data.images import Images, Labels, Splits, resize
 from rayfed.errors import UserError
-
-FOLDER = "imagefolder:"
-ARRAYS = "npz:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +97,8 @@ def load(name: str, root: str | None = None, size: int | None = None) -> Dataset
     a tuple of the same; raises UserError for one that does not import, and for one that returns something else.
     """
     rows = None
-    if name.startswith(FOLDER):
-        splits, rows = imagefolder.read(Path(name.removeprefix(FOLDER)).expanduser(), images.needed(size, name))
+    if name.startswith(IMAGE_FOLDER):
+        splits, rows = imagefolder.read(Path(name.removeprefix(IMAGE_FOLDER)).expanduser(), images.needed(size, name))
     elif name.startswith(ARRAYS):
         splits, rows = npz.read(Path(name.removeprefix(ARRAYS)).expanduser())
     elif name in SOURCES:
@@ -123,4 +121,4 @@ def describe() -> list[tuple[str, str]]:
     folder = "your images: PATH/train/<class>/* and PATH/test/<class>/*, or PATH/<class>/* (a tenth held out)"
     arrays = "your arrays: a file of images and labels, test_images and test_labels (or a tenth held out)"
     function = "your own: a function of (root, size) that returns images, labels and classes"
-    return [*known, (f"{FOLDER}PATH", folder), (f"{ARRAYS}FILE", arrays), ("package.module:FUNCTION", function)]
+    return [*known, (f"{IMAGE_FOLDER}PATH", folder), (f"{ARRAYS}FILE", arrays), ("package.module:FUNCTION", function)]

@@ -22,7 +22,7 @@ import numpy as np
 import PIL.Image
 import sqlalchemy
 
-from rayfed import config
+from rayfed import config, rayjob
 from rayfed.errors import UserError, mask
 from rayfed.tracking.sender import Sender, reason
 
@@ -142,11 +142,9 @@ class Tracker:
         """How to look at the run: its page on a tracking server, else the command that opens MLflow on the database."""
         if self.uri.startswith("http"):
             return f"{mask(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
-        program = "mlflow" if shutil.which("mlflow") else os.path.relpath(Path(sys.executable).with_name("mlflow"))
-        uri = mask(self.uri)
-        here = f"sqlite:///{Path.cwd()}/"
-        if uri.startswith(here):
-            uri = f"sqlite:///{uri.removeprefix(here)}"
+        in_path = shutil.which("mlflow") or rayjob.is_driver()  # a job's own environment does not last
+        program = "mlflow" if in_path else os.path.relpath(Path(sys.executable).with_name("mlflow"))
+        uri = mask(self.uri).replace(f"sqlite:///{Path.cwd()}/", "sqlite:///")
         return shlex.join([program, "ui", "--backend-store-uri", uri])
 
 

@@ -14,7 +14,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from rayfed import compare
-from rayfed.config import Comparison, load_comparison
+from rayfed import run as run_alone
+from rayfed.app.result import store_url
+from rayfed.config import Comparison, load_comparison, parse
 from rayfed.errors import UserError
 from rayfed.store import Store
 from tests.test_cli import Outcome, rayfed
@@ -315,3 +317,17 @@ def test_the_table_fits_a_hundred_columns(made):
     assert (
         "FID in classifier's features; sim.: on the simulated devices; mean of 2 seeds (best and last: ± std)" in table
     )
+
+
+def test_an_id_that_is_taken_is_refused(tmp_path):
+    (tmp_path / "mine").mkdir()
+    comparison = Comparison(base={"runs_dir": str(tmp_path)}, runs={"a": {"method": {"name": "fegan"}}})
+    with pytest.raises(UserError, match=r"^comparison 'mine' is already in "):
+        compare(comparison, ident="mine", local=True)
+
+
+def test_a_runs_id_that_is_taken_is_refused(tmp_path):
+    config = parse({"runs_dir": str(tmp_path), "method": {"name": "fegan"}, "tracking": {"enabled": False}})
+    Store(store_url(config)).create_run("mine", {}, {})
+    with pytest.raises(UserError, match=r"^run 'mine' is already in .*; take another id, or `rayfed resume` it"):
+        run_alone(config, run_id="mine", local=True, progress=False)

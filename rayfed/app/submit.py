@@ -20,8 +20,7 @@ from rayfed.config import RunConfig
 from rayfed.config.reading import apply_override, load_tree, read
 from rayfed.config.run import default_runs_dir
 from rayfed.config.sections import ARRAYS, IMAGE_FOLDER, PARTITION_FILE
-from rayfed.errors import UserError
-from rayfed.tracking import mask
+from rayfed.errors import UserError, mask
 
 Notice = Callable[[str], None]
 

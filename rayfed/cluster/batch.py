@@ -1,15 +1,17 @@
 """A batch of calls on its way to a host, and its run there."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rayfed.fleet.host import Host
 from rayfed.fleet.protocol import Arrays
 from rayfed.ids import DeviceId
 
+BATCH_BYTES = 32 * 2**20
+"""Of the replies of a batch, if they are as large as what the calls are given: more batches then."""
 UNWRITTEN = 1
 """States that may wait for the disk: with more the host waits as well, and holds no more of them in memory."""
 
@@ -34,6 +36,25 @@ class Slot:
     """Whose device it is."""
     last: bool = False
     """See `Fleet.submit`."""
+
+
+class Sized(Protocol):
+    """A call that waits to be sent."""
+
+    @property
+    def nbytes(self) -> int:
+        """What its reply is taken to have."""
+
+
+Waiting = TypeVar("Waiting", bound=Sized)
+
+
+def in_batches(calls: Sequence[Waiting], count: int) -> Iterator[Sequence[Waiting]]:
+    """A host's calls in so many batches, or in more if their replies are large."""
+    largest = max(each.nbytes for each in calls)
+    size = min(-(-len(calls) // count), max(1, BATCH_BYTES // max(1, largest)))
+    for start in range(0, len(calls), size):
+        yield calls[start : start + size]
 
 
 def run_batch(host: Host, slots: Sequence[Slot], values: Sequence[Any]) -> tuple[Any, ...]:

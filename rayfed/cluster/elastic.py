@@ -9,11 +9,14 @@ import ray
 from rayfed.cluster import nodes
 from rayfed.cluster.actors import Berth
 from rayfed.cluster.capacity import Amounts
-from rayfed.cluster.objects import DEAD_S, LOST, fetch, got
+from rayfed.cluster.objects import DEAD_S, LOST, fetch, got, reason
 from rayfed.cluster.pool import ActorGroup
+from rayfed.errors import CapacityError
 
 LOOK_S = 1.0
 """Between two looks at the cluster."""
+STILLBORN = 3
+"""Hosts that die before they are ready, one after the other, before the run ends."""
 JOIN_S = 15.0
 """How long the first round waits for hosts that it could do without and that have room."""
 
@@ -34,6 +37,8 @@ class ElasticHosts:
         """What tells that a host is ready, and the host."""
         self._leaving: dict[Any, str] = {}
         """Hosts of the least that get no more calls, and their nodes: they are replaced when these are gone."""
+        self._stillborn = 0
+        """Hosts that have died before they were ready, since the last that was."""
         count = self._count()
         group.grow(count)
         for host in group.hosts[:count]:
@@ -63,7 +68,11 @@ class ElasticHosts:
             host = self._coming.pop(reference)
             try:
                 self.here[host] = got(reference)
-            except LOST:
+                self._stillborn = 0
+            except LOST as error:
+                self._stillborn += 1
+                if self._stillborn > STILLBORN:
+                    raise CapacityError(f"device hosts die as they start: {reason(error)}") from None
                 self._prepare(self._group.replace(host))
 
     def look(self) -> bool:
@@ -104,12 +113,17 @@ class ElasticHosts:
                 del self._coming[reference]
                 self._group.end(host)
 
-    def bury(self) -> int:
-        """After a round that failed: ask for others in the place of the dead; how many were dead."""
+    def bury(self, run: str) -> None:
+        """After a round that failed: ask for others in the place of the dead, and have all be ready for `run`."""
         answers = {host.ready.remote(): host for host in self.here}
         answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=DEAD_S) if answers else ([], [])
         dead = [answers[answer] for answer in fetch(answered)[1]]
         for host in dead:
             del self.here[host]
             self._prepare(self._group.replace(host))
-        return len(dead)
+        if run != self._run:
+            self._run = run
+            hosts = [*self.here, *self._coming.values()]
+            self.here, self._coming = {}, {}
+            for host in hosts:
+                self._prepare(host)

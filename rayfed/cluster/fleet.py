@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from rayfed.cluster.batch import Pick, Slot
+from rayfed.cluster.batch import Pick, Slot, in_batches
 from rayfed.cluster.hosts import Hosts
 from rayfed.cluster.objects import fetch
 from rayfed.cluster.states import DeviceStates
@@ -29,8 +29,6 @@ from rayfed.ids import ClientId, DeviceId
 
 BATCHES = 2
 """Per host and `collect`: few enough to be cheap, enough for replies to arrive while others are computed."""
-BATCH_BYTES = 32 * 2**20
-"""Of the replies of a batch, if they are as large as what the calls are given: more batches then."""
 HELD_BYTES = 128 * 2**20
 """Of replies that were streamed and may be asked for again; what is more is computed again then."""
 
@@ -130,7 +128,7 @@ class RayFleet:
         """A call whose reply was let go runs once more, from the state that its device had before it."""
         gone = [self._sent[future.call] for future in futures if self._sent[future.call].replies is None]
         for host, share in self._shares([sent.call for sent in gone]).items():
-            for batch in _batches(share, BATCHES):
+            for batch in in_batches(share, BATCHES):
                 replies, *_ = self._run_on(host, batch, [self._sent[each.future.call].before for each in batch])
                 for index, each in enumerate(batch):
                     self._sent[each.future.call] = replace(self._sent[each.future.call], replies=replies, index=index)
@@ -174,7 +172,7 @@ class RayFleet:
         """Send what waits, each host's calls in batches."""
         queue, self._queue = self._queue, []
         for host, share in self._shares(queue).items():
-            for batch in _batches(share, batches):
+            for batch in in_batches(share, batches):
                 self._send(host, batch)
 
     def _shares(self, calls: Sequence[_Waiting]) -> dict[Any, list[_Waiting]]:
@@ -295,11 +293,3 @@ class RayFleet:
             del self._sent[call]
             self._receipts.pop(call, None)
             self._missing.setdefault(call, "lost")
-
-
-def _batches(calls: Sequence[_Waiting], count: int) -> Iterator[Sequence[_Waiting]]:
-    """A host's calls in so many batches, or in more if their replies are large."""
-    largest = max(each.nbytes for each in calls)
-    size = min(-(-len(calls) // count), max(1, BATCH_BYTES // max(1, largest)))
-    for start in range(0, len(calls), size):
-        yield calls[start : start + size]

@@ -23,8 +23,9 @@ from rayfed.rayjob import DRIVER_CPUS
 
 State = Literal["pending", "running", "succeeded", "failed", "stopped"]
 ENDED = ("succeeded", "failed", "stopped")
-DRIVER = 1
-"""CPUs that a driver asks for, on the head node."""
+DRIVER = 0.5
+"""Of a CPU, what a driver asks for on the head node: two drivers must not take both CPUs of a small one from the hosts
+that they then wait for."""
 STOP_S = 600
 """Seconds that a driver has to end its round before Ray kills it; by default they are 3."""
 ANSWER_S = 60
@@ -269,7 +270,7 @@ def refuse_small_head(head: Head) -> None:
     if head.cpus < DRIVER:
         raise CapacityError(
             f"the head node has {head.cpus:g} CPU, and a job's driver needs {DRIVER} there; start it with "
-            f"--num-cpus={DRIVER} (KubeRay: num-cpus in the head's rayStartParams), or more"
+            "--num-cpus=1 (KubeRay: num-cpus in the head's rayStartParams), or more"
         )
 
 

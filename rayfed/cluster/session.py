@@ -27,6 +27,8 @@ from rayfed.fleet.states import StateFile, StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.tasks.base import EvaluationFailure, EvaluationResult
 
+PATIENT_S = 20.0
+"""In which actors start where there is room for them."""
 ATTEMPTS = 4
 """At one round, before hosts that die in it are more than bad luck."""
 
@@ -60,6 +62,7 @@ class RaySession:
         self._config, self._population = config, federation.population
         self._pool, self._shared = pool or ActorPool(), pool is not None
         self._notice = notice
+        self._patient_until: float | None = time.monotonic() + PATIENT_S
         self._pending: list[Any] = []
         self._failed = False
         self._states = states
@@ -69,6 +72,7 @@ class RaySession:
                 f"method.optimizer_state = {config.method.optimizer_state}: needs a folder that all hosts "
                 "reach; name it with store.states"
             )
+        self._pinned: list[Any] = []
         self._last: Checkpoint | None = None
         """Of the last round, with the states of all devices that ever had one."""
         pinned = bool(self.capacity.hosts)
@@ -84,7 +88,6 @@ class RaySession:
         """`free`: what of the cluster nobody had taken before."""
         config, judged = self._config, federation.evaluation_data
         data = [ray.put(each) for each in (*judged[:4], federation.parts)]
-        self._run = f"rayfed-scheduler-{secrets.token_hex(4)}"
         place = self._states.place if self._states and self._reached else None
         self._brief = Brief(config, self._population, judged.key, data, place)
         self._start_scheduler()
@@ -103,10 +106,12 @@ class RaySession:
         if self._group.evaluator:
             self._await([self._group.evaluator.ready.remote()], until)
         self._prepare_server(until)
+        self._patient_until = None
         if self._states and config.store.states is not None:
             self._check_folder(self._states)
 
     def _start_scheduler(self) -> None:
+        self._run = f"rayfed-scheduler-{secrets.token_hex(4)}"
         registry = method_of(self._config).scheduler(self._config, self._population)
         role = self._config.resources.scheduler
         self._scheduler = actors.start(actors.Scheduler, role, registry, self._brief, name=self._run)
@@ -132,6 +137,8 @@ class RaySession:
 
     def end(self) -> None:
         """End the actors, and what waits for room."""
+        for host in self._pinned:
+            ray.kill(host)
         self._group.close()
 
     def _await(self, ready: list[Any], until: float) -> None:
@@ -140,13 +147,13 @@ class RaySession:
         while missing and time.monotonic() < until:
             left = min(until - time.monotonic(), LOOK_S)
             missing = ray.wait(ready, num_returns=len(ready), timeout=max(0, left))[1]
-            self._refuse_infeasible()
+            self._waiting()
         if missing:
             raise self._too_late(f"{len(missing)} of {len(ready)} actors")
         got(ready)
 
     def _await_hosts(self, least: int, until: float) -> None:
-        if not self._elastic.wait(least, until, self._refuse_infeasible):
+        if not self._elastic.wait(least, until, self._waiting):
             raise self._too_late(f"{least - len(self._elastic.here)} of {counted(least, 'device host')}")
 
     def _too_late(self, what: str) -> CapacityError:
@@ -155,8 +162,11 @@ class RaySession:
             "wait longer or ask for less under `resources`"
         )
 
-    def _refuse_infeasible(self) -> None:
-        """Raise CapacityError for what no type of node can hold, as the autoscaler says."""
+    def _waiting(self) -> None:
+        """Tell that the start takes long. Raises CapacityError for what no node can hold, as the autoscaler says."""
+        if self._patient_until and time.monotonic() > self._patient_until:
+            self._patient_until = None
+            self._notice("the cluster is busy or still growing; the run begins when there is room for its actors")
         if self._scaling:
             living = [node.resources for node in nodes.nodes().values()]
             capacity.refuse_infeasible(self.capacity.asks, living, nodes.infeasible())
@@ -223,13 +233,15 @@ class RaySession:
                 "memory or ask for fewer hosts under `resources`, and resume the run"
             )
         until = time.monotonic() + self._config.ray.wait_s
-        if not self._pinned:
-            self._elastic.bury()
-            self._await_hosts(1, until)
-        if is_lost(self._group.server.ready.remote()):
-            self._group.start_server()
         if is_lost(self._scheduler.ready.remote()):
             self._start_scheduler()
+        if is_lost(self._group.server.ready.remote()):
+            self._group.start_server()
+        if self._pinned:
+            self._await([host.prepare.remote(self._run) for host in self._pinned], until)
+        else:
+            self._elastic.bury(self._run)
+            self._await_hosts(1, until)
         registry = method_of(self._config).scheduler(self._config, self._population)
         self._await([self._scheduler.begin.remote(registry)], until)
         self._prepare_server(until)

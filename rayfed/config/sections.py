@@ -190,8 +190,9 @@ class Ray(Section):
     address: str | None = None
     """The cluster's address, such as `HEAD:6379`. None means RAY_ADDRESS if it is set, else a private Ray on the
     loopback interface of this machine."""
-    wait_s: Annotated[float, Field(gt=0)] = 300
-    """Seconds to wait for actors that the cluster can hold but that have not started."""
+    wait_s: Annotated[float, Field(gt=0)] = 1800
+    """Seconds to wait for actors that the cluster can hold but that have not started: others may take all that it has,
+    and a cloud's nodes start in minutes."""
     object_store_mb: Annotated[int, Field(ge=100, le=10**9)] = 1000
     """The size of a private Ray's object store, in units of 2^20 bytes."""
 

@@ -168,6 +168,7 @@ def test_a_whole_session_of_actors_equals_the_local_one(
     for session in sessions:
         session.start(None)
         courses.append([session.round() for _ in range(ROUNDS)])
+    sessions[1].close()
     ends = [rounds[-1] for rounds in courses]
     assert_same_bits(*ends)
     local, remote = ({**checkpoint.metrics, "round_seconds": 0} for checkpoint in ends)
@@ -187,7 +188,7 @@ def test_actors_that_go_from_run_to_run_train_what_new_ones_would(
     federation: Federation, cluster: None, one_thread: None
 ) -> None:
     """Three runs of unlike methods and numbers of hosts on one pool; then one whose hosts ask for more."""
-    pool, seen = ActorPool(), []
+    pool, seen = ActorPool(), list[set[str]]()
     for label, hosts, cpus in (
         ("fegan s=1 w=1", 2, 0.5),
         ("md-gan k=log N", 1, 0.5),
@@ -203,6 +204,7 @@ def test_actors_that_go_from_run_to_run_train_what_new_ones_would(
         for _ in range(2):
             assert_same_bits(local.round(), remote.round())
         remote.close()
+    remote.end()
     first, second, third, other = seen
     assert second < first == third
     assert not other & first

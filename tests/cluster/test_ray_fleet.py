@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import ray
 
+from rayfed.cluster import batch
 from rayfed.cluster import fleet as ray_fleet
 from rayfed.cluster.batch import run_batch
 from rayfed.cluster.fleet import RayFleet
@@ -261,7 +262,7 @@ def test_restored_files_go_on_and_files_of_the_late_and_the_reverted_are_abandon
 def test_streamed_replies_come_in_order_and_those_that_were_let_go_are_computed_again(make, tmp_path, monkeypatch):
     """Of twenty replies room for two stays, in batches of two; nothing that is asked again changes a state."""
     payload = np.arange(1000.0)
-    monkeypatch.setattr(ray_fleet, "BATCH_BYTES", 2 * payload.nbytes)
+    monkeypatch.setattr(batch, "BATCH_BYTES", 2 * payload.nbytes)
     monkeypatch.setattr(ray_fleet, "HELD_BYTES", 2 * payload.nbytes)
     fleet = make(2, tmp_path)
     shared = fleet.share(payload)

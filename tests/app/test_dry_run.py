@@ -1,0 +1,64 @@
+"""What a run would take, beside what it takes."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from rayfed.api import run
+from rayfed.cli import app
+
+SMALL = ["method.name=fegan", "method.fraction=0.4", "method.batch=8", "method.iterations=2", "rounds=3"]
+SMALL += ["model.name=dcgan28", "model.width=4", "evaluation.every=0", "twin.network.kind=lan"]
+CLUSTER = """
+max_workers: 4
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 4}, node_config: {}}
+  gpu: {resources: {CPU: 8, GPU: 1}, node_config: {}}
+"""
+
+
+def test_a_round_costs_on_paper_what_it_then_costs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    gpus = ["resources.hosts=6", "resources.device_host.num_gpus=0.25"]
+    done = CliRunner().invoke(app, ["run", *SMALL, *gpus, "--dry-run", "--cluster", "cluster.yaml", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["nodes"] == {"head": 1, "gpu": 2}
+    assert found["actors"][-1] == {"role": "device_host", "count": 6, "each": {"CPU": 1, "GPU": 0.25}}
+    assert found["rounds"] == 3
+    result = run(None, local=True, progress=False, **{key.replace(".", "__"): value for key, value in pairs(SMALL)})
+    for name, value in found["round"].items():
+        assert result.metrics[0][name] == pytest.approx(value), name
+    assert {"bytes_up", "bytes_down", "flops_devices", "sim_seconds", "participants"} <= found["round"].keys()
+
+
+def test_for_people_it_is_a_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    gpus = ["resources.hosts={min: 2, max: 6}", "resources.device_host.num_gpus=0.5"]
+    done = CliRunner().invoke(app, ["run", *SMALL, *gpus, "--dry-run", "--cluster", "cluster.yaml"])
+    lines = dict(line.split("  ", 1) for line in done.stdout.splitlines() if "  " in line)
+    assert lines["device hosts"].strip() == "from 2 to 6"
+    assert lines["nodes"].strip() == "1 head, 3 gpu"
+    assert lines["the run"].strip().startswith("3 rounds, ")
+    assert list(tmp_path.iterdir()) == [tmp_path / "cluster.yaml"], "nothing is left behind"
+
+
+def test_what_no_type_of_node_holds_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    done = CliRunner().invoke(
+        app,
+        ["run", *SMALL, "resources.device_host.num_gpus=2", "--dry-run", "--cluster", str(tmp_path / "cluster.yaml")],
+    )
+    assert str(done.exception).startswith(
+        "resources.device_host: no room for 1 device_host at 1 CPU, 2 GPU each on all"
+    )
+
+
+def pairs(overrides):
+    import yaml
+
+    return [(key, yaml.safe_load(value)) for key, _, value in (each.partition("=") for each in overrides)]

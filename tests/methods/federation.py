@@ -29,7 +29,14 @@ SIDE = 28
 class Federation:
     """A method's two halves in this process. counts [K, C]: samples per device and class."""
 
-    def __init__(self, method: dict[str, Any], counts: Any, device: Callable[..., Any] | None = None, **more: Any):
+    def __init__(
+        self,
+        method: dict[str, Any],
+        counts: Any,
+        device: Callable[..., Any] | None = None,
+        processor: str = "cpu",
+        **more: Any,
+    ):
         self.counts = np.asarray(counts)
         devices, classes = self.counts.shape
         tree = {"method": method, "devices": {"count": devices}, "model": {"name": "dcgan28", "width": 4}, "seed": SEED}
@@ -41,7 +48,7 @@ class Federation:
         spec, held = method_of(self.config), self.counts.sum(axis=0)
         population = Population(1, self.counts, union=held, whole=held)
         shards = Shards(self.images, self.labels, self.parts, classes, SEED)
-        host = device_host(self.config, population, shards)
+        host = device_host(self.config, population, shards, processor)
         if device is not None:
             workspace = spec.task.workspace(self.config, population)
 
@@ -51,7 +58,7 @@ class Federation:
             host = Host(build, workspace.meter.take)
         self.host = host
         self.fleet = LocalFleet(host)
-        workspace_of_server = spec.task.workspace(self.config, population)
+        workspace_of_server = spec.task.workspace(self.config, population, processor)
         scheduler = spec.scheduler(self.config, population)
         self.server = spec.server_half()(ServerContext(self.config, workspace_of_server, scheduler))
 

@@ -20,7 +20,10 @@ from mlflow import MlflowClient
 from rayfed import config
 from rayfed.data.datasets import Dataset
 from rayfed.errors import UserError
-from rayfed.tracking import NoTracker, Tracker, input_of
+from rayfed.tasks.base import Metric
+from rayfed.tracking import NoTracker, Tracker
+from rayfed.tracking.models import Judged, registered_name
+from rayfed.tracking.origin import input_of
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +213,123 @@ def test_a_logged_generator_makes_any_number_of_images(uri, tmp_path):
         np.testing.assert_allclose(loaded.predict(z[:n]), expected[:n], atol=1e-6)
 
 
+def registered(uri, tmp_path, name, *judged):
+    """Each judgement with a run and a model of its own; a client."""
+    for each in judged:
+        tracker = track(uri, tmp_path, experiment="generators")
+        tracker.log_model("generator", Generator(), (5,))
+        tracker.register("generator", name, each)
+        assert tracker.close("FINISHED") is None
+    return MlflowClient(uri)
+
+
+def aliases(client, name):
+    return {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
+
+
+def test_the_best_version_is_the_best_of_those_that_were_judged_as_the_newest_was(uri, tmp_path):
+    assert registered_name("gan", "npz:my data/x.npz") == "rayfed-gan-npz-my-data-x.npz"
+    name = registered_name("gan", "clothes")
+    fid, other = "fid, 1000 samples", "fid_classifier, 1000 samples"
+    client = registered(uri, tmp_path, name, Judged(30.0, True, fid), Judged(20.0, True, fid), Judged(25.0, True, fid))
+    assert aliases(client, name) == {"last": 3, "best": 2}
+    registered(uri, tmp_path, name, Judged(1.5, True, other))
+    assert aliases(client, name) == {"last": 4, "best": 4}
+    registered(uri, tmp_path, name, None)
+    assert aliases(client, name) == {"last": 5, "best": 4}
+    registered(uri, tmp_path, name, Judged(24.0, True, fid))
+    assert aliases(client, name) == {"last": 6, "best": 2}
+    version = client.get_model_version_by_alias(name, "best")
+    assert version.tags == {"value": "20.0", "judged_by": fid}
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(f"models:/{name}@best")
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert loaded.predict(np.zeros((3, 5), np.float32)).shape == (3, 3, 2, 2)
+
+
+def test_a_version_that_is_registered_again_stays_one_and_higher_can_be_better(uri, tmp_path):
+    tracker = track(uri, tmp_path, experiment="generators")
+    tracker.log_model("generator", Generator(), (5,))
+    for _ in range(2):
+        tracker.register("generator", "rayfed-accuracy", Judged(0.5, False, "accuracy"))
+    assert tracker.close("FINISHED") is None
+    client = registered(uri, tmp_path, "rayfed-accuracy", Judged(0.9, False, "accuracy"))
+    assert aliases(client, "rayfed-accuracy") == {"last": 2, "best": 2}
+
+
+def test_an_experiment_is_of_model_training_unless_somebody_said_otherwise(uri, tmp_path):
+    client = MlflowClient(uri)
+    client.create_experiment("mine", tags={"mlflow.experimentKind": "genai_development"})
+    client.create_experiment("unmarked")
+    for name, kind in (("new one", "custom_model_development"), ("unmarked", "custom_model_development")):
+        track(uri, tmp_path, experiment=name).close("FINISHED")
+        assert client.get_experiment_by_name(name).tags["mlflow.experimentKind"] == kind
+    track(uri, tmp_path, experiment="mine").close("FINISHED")
+    assert client.get_experiment_by_name("mine").tags["mlflow.experimentKind"] == "genai_development"
+
+
+def test_a_run_has_its_command_and_revision_without_passwords(uri, tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    for arguments in (["init", "-q", "-b", "trunk"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/bin/rayfed", "run", "a b.yaml", "store.url=postgresql://u:secret@host/x"])
+    first = track(uri, tmp_path)
+    assert first.close("KILLED") is None
+    monkeypatch.setattr(sys, "argv", ["/bin/rayfed", "resume", "x"])
+    assert track(uri, tmp_path, run_id=first.run_id).close("FINISHED") is None
+    tags = MlflowClient(uri).get_run(first.run_id).data.tags
+    assert tags["mlflow.source.name"] == "rayfed run 'a b.yaml' 'store.url=postgresql://u:***@host/x'"
+    assert (tags["mlflow.source.type"], tags["mlflow.source.git.commit"]) == ("LOCAL", head)
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": "raysubmit_1"}}))
+    second = track(uri, tmp_path)
+    assert second.close("FINISHED") is None
+    tags = MlflowClient(uri).get_run(second.run_id).data.tags
+    assert (tags["mlflow.source.type"], tags["ray_job"]) == ("JOB", "raysubmit_1")
+    assert "mlflow.source.git.commit" not in tags
+
+
+def test_the_machine_is_sampled_until_the_run_ends_and_again_when_it_goes_on(uri, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    tracker = track(uri, tmp_path)
+    tracker.watch_system()
+    time.sleep(2)
+    assert tracker.close("KILLED") is None
+    again = track(uri, tmp_path, run_id=tracker.run_id)
+    again.watch_system()
+    time.sleep(1)
+    assert again.close("FINISHED") is None
+    client = MlflowClient(uri)
+    used = [value for _, value in steps(client, tracker.run_id, "system/system_memory_usage_percentage")]
+    assert len(used) > 3
+    assert all(0 < value < 100 for value in used)
+    assert {"system/cpu_utilization_percentage"} <= client.get_run(tracker.run_id).data.metrics.keys()
+
+
+def test_a_comparisons_page_is_a_view_of_its_runs_alone(uri, tmp_path):
+    tracker = track(uri, tmp_path, experiment="compared")
+    page = tracker.show_charts("cmp-1", [Metric("fid", "FID")], ["samples"], 8)
+    assert tracker.close("FINISHED") is None
+    assert page == (
+        f"#/experiments/{tracker.experiment_id}/runs"
+        "?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=cmp-1"
+    )
+    client = MlflowClient(uri)
+    view = json.loads(client.get_experiment(tracker.experiment_id).tags["mlflow.sharedViewState.cmp-1"])
+    for tags in ({"comparison": "cmp-1"}, {"comparison": "cmp-1", "run": "r"}, {"comparison": "cmp-2", "run": "r"}):
+        client.create_run(tracker.experiment_id, tags=tags)
+    [found] = client.search_runs([tracker.experiment_id], view["searchFilter"], order_by=[view["orderByKey"]])
+    assert found.data.tags.items() >= {"comparison": "cmp-1", "run": "r"}.items()
+    assert [(card["type"], card.get("metricKey"), card.get("step")) for card in view["compareRunCharts"]] == [
+        *[("LINE", "evaluation/fid", None)] * 3,
+        ("IMAGE", None, 8),
+    ]
+
+
 QUIET_RUN = """
 import sys, torch
 from rayfed import config
@@ -277,7 +397,8 @@ def test_a_server_that_goes_away_loses_nothing_and_stalls_nobody(uri, port, tmp_
     assert steps(client, tracker.run_id, "loss") == [(step, float(step)) for step in range(2100)]
     assert [step for step, _ in steps(client, tracker.run_id, "nan")] == list(range(50))
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
-    assert tracker.look() == f"http://127.0.0.1:{port}/#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
+    page = f"#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}?workflowType=machine_learning"
+    assert tracker.look() == f"http://127.0.0.1:{port}/{page}"
     [note] = (tmp_path / "served").rglob("note.txt")
     assert note.read_text() == "sent later"
 
@@ -298,8 +419,8 @@ def test_a_server_that_stays_away_is_told_in_one_line_in_time(uri, port, tmp_pat
 
 def test_no_tracker_takes_every_call():
     tracker, calls = NoTracker(), [name for name in vars(Tracker) if not name.startswith("_")]
-    queued = ["log", "log_file", "log_image", "describe", "log_input", "set_tag", "log_model"]
-    assert calls == [*queued, "end", "wait", "close", "look"]
+    queued = ["log", "watch_system", "log_file", "log_image", "describe", "log_input", "set_tag", "log_model"]
+    assert calls == [*queued, "register", "show_charts", "end", "wait", "close", "look"]
     assert [name for name in calls if not callable(getattr(tracker, name))] == []
     assert tracker.close("FINISHED") is None
     assert tracker.run_id is None

@@ -33,7 +33,8 @@ from rayfed.report.comparison_figure import comparison_figure
 from rayfed.report.numbers import shown
 from rayfed.store import Status
 from rayfed.tasks.base import Metric
-from rayfed.tracking import Input, NoTracker, Tracker, input_of, nested
+from rayfed.tracking import NoTracker, Tracker, nested
+from rayfed.tracking.origin import Input, input_of
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -168,6 +169,7 @@ def compare(comparison: Comparison, ident: str, local: bool, watcher: Watcher) -
         tags = {"comparison": ident, "runs": ", ".join(configs), "seeds": seeds}
         tracker = open_tracker(base, ident, flatten(comparison.base), tags)
         tracker.log_input(data)
+        tracker.show_charts(ident, method_of(base).task.metrics, (), base.rounds)
         runs = Runs(jobs, local, watcher, ident, nested(tracker) | {"comparison": ident})
         status: Status = "failed"
         try:
@@ -242,11 +244,17 @@ def _conclude(runs: Runs, throughput: Throughput, ident: str, tracker: Tracker |
     found["without_result"] = [job.name for job in runs.jobs if job.name not in runs.results]
     found |= {"figure": from_here(figure), "table": from_here(table)}
     (folder / "comparison.json").write_text(json.dumps(found))
-    for path in (figure, table, folder / "comparison.json"):
+    for path in (table, folder / "comparison.json"):
         tracker.log_file(path)
+    results = runs.results.values()
+    pictures = {name for result in results for name in result.drawn}
+    rounds = max((len(result.metrics) for result in results), default=0)
+    measured = {name for result in results for each in result.metrics for name in each}
+    charts = tracker.show_charts(ident, [m for m in metrics if m.name in measured], sorted(pictures), rounds)
     label = summary.metric.label if summary.metric else "metric"
     best = [f"{run} **{shown(each['summary']['best']['mean'])}**" for run, each in found["runs"].items()]
-    tracker.describe(f"Best {label}: {', '.join(best)}", {})
+    text = f"Best {label}: {', '.join(best)}\n\n[Charts and samples of the runs]({charts})"
+    tracker.describe(text, {"comparison": figure})
     return found
 
 

@@ -1,5 +1,6 @@
 """A run that is open: driven to its end, and its pictures, tables and network left behind."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -27,7 +28,9 @@ from rayfed.report.events import events_csv
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.report.seen import seen_csv, seen_figure, seen_of
 from rayfed.store import Status, Store
+from rayfed.tasks.base import primary
 from rayfed.tracking import NoTracker, Tracker
+from rayfed.tracking.models import Judged, registered_name
 
 MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
     "finished": "FINISHED",
@@ -78,10 +81,12 @@ class OpenRun:
                 driver = self._driver(folder, initial, live)
                 checkpoint = self._loop(driver, last)
             drawing.result()
+            ended = checkpoint.round >= self.config.rounds or driver.stop_reason
             self._close_files(folder, checkpoint)
+            if ended and self.config.tracking.register_model:
+                self._register(checkpoint)
             if driver.stop_reason:
                 self.store.update_facts(self.run_id, stop_reason=driver.stop_reason)
-            ended = checkpoint.round >= self.config.rounds or driver.stop_reason
             status = "finished" if ended else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -165,7 +170,8 @@ class OpenRun:
 
     def _close_files(self, folder: Path, checkpoint: Checkpoint) -> None:
         spec, population = method_of(self.config), self.federation.population
-        self.tracker.log_model(*spec.task.export(self.config, population, checkpoint.state.arrays))
+        network = spec.task.export(self.config, population, checkpoint.state.arrays)
+        self.tracker.log_model(*network)
         names, samples = spec.topology(self.config).names, population.counts.sum(axis=1).tolist()
         self.tracker.log_file(devices_csv(checkpoint.twin, names, samples, folder / "devices.csv"))
         self._log_tables(folder)
@@ -173,3 +179,18 @@ class OpenRun:
         self.tracker.log_file(run_figure(self._rounds(), spec.task.metrics, folder / "run.png", self.run_id))
         for name, source in self.session.about_evaluator().items():
             self.tracker.set_tag(name, source)
+
+    def _register(self, checkpoint: Checkpoint) -> None:
+        """The trained network as a version of the registered model of its task and data set."""
+        task, data = method_of(self.config).task, self.federation.dataset
+        network = task.export(self.config, self.federation.population, checkpoint.state.arrays).name
+        history = [metrics for round, metrics in self._rounds() if round == checkpoint.round]
+        metric = primary(task.metrics, [history])
+        judged = None
+        if metric and math.isfinite(value := history[0][metric.name]):
+            about = self.session.about_evaluator()
+            hashes = [about[name].rpartition(" ")[2] for name in sorted(about) if name.startswith("extractor.")]
+            side = task.side(self.config.model)
+            terms = [metric.name, data.sha256[:8], f"{side}x{side}", f"{self.config.evaluation.samples} samples"]
+            judged = Judged(value, metric.lower_is_better, ", ".join([*terms, *hashes]))
+        self.tracker.register(network, registered_name(task.name, data.name), judged)

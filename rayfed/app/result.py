@@ -74,6 +74,12 @@ class Result:
         """Every picture of the run, by name."""
         return sorted(self.folder.glob("*.png"))
 
+    @property
+    def drawn(self) -> dict[str, Path]:
+        """The newest picture of each kind that evaluations draw, by its name."""
+        found = ((EVALUATION_PICTURE.fullmatch(path.name), path) for path in self.pictures)
+        return {match["name"]: path for match, path in found if match}  # by name the last is the newest
+
     def generator(self, round: Round = "last") -> "nn.Module":
         """The trained network in evaluation mode: a GAN's generator maps noise [n, latent] to images [n, C, H, W].
 
@@ -121,9 +127,7 @@ class Result:
             figures["images_per_s"] = throughput(rounds)
             figures["bytes_up_per_round"] = sum(metrics["bytes_up"] for metrics in rounds) / len(rounds)
             figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
-        for path in self.pictures:  # of those with a round the last by name is the newest
-            if drawn := EVALUATION_PICTURE.fullmatch(path.name):
-                figures[drawn["name"]] = from_here(path)
+        figures |= {name: from_here(path) for name, path in self.drawn.items()}
         return figures | {"mlflow": self.mlflow, "resume": self.resume}
 
     def last(self) -> tuple[str, float] | None:

@@ -21,17 +21,17 @@ from rayfed.cluster.pool import ActorPool
 from rayfed.cluster.session import RaySession
 from rayfed.config import RunConfig, flatten, with_overrides
 from rayfed.data.setup import Federation
-from rayfed.engine.callbacks import Callback, TrackingCallback
+from rayfed.engine.callbacks import Callback
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.driver import Stop
 from rayfed.engine.lease import is_alive, process_facts
 from rayfed.engine.session import LocalSession, Session
 from rayfed.errors import UserError, counted, mask
 from rayfed.fleet.states import StateFolder
-from rayfed.methods.spec import method_of
 from rayfed.scheduling.load import capabilities
 from rayfed.store import RunRecord, Store
-from rayfed.tracking import NoTracker, Tracker, input_of
+from rayfed.tracking import NoTracker, Tracker
+from rayfed.tracking.origin import input_of
 
 PACKAGES = ("rayfed-gan", "torch", "torchvision", "ray", "mlflow", "numpy", "pytorch-fid")
 FREE = ("rounds", "stop.", "evaluation.", "tracking.", "resources.", "ray.", "store.keep", "store.states", "data.root")
@@ -139,9 +139,6 @@ def _go_on(
         store.update_facts(run_id, **process_facts(), **tracked, stop_reason=None)
         store.set_config(run_id, config.model_dump(mode="json"))
         store.set_status(run_id, "running")
-        callback = TrackingCallback(tracker, method_of(config).task.metrics)
-        for committed, metrics, _ in store.history(run_id):
-            callback.log(committed, metrics)  # what was queued when the run was killed; the rest is not sent twice
         opened = OpenRun(run_id, config, federation, states, session, store, tracker, watcher, callbacks)
         beginning.last.callback(flush, tracker, watcher.notice)
         return opened.drive(last)
@@ -211,13 +208,15 @@ def _tracker(
     mlflow_run: str | None = None,
     until: int | None = None,
 ) -> Tracker | NoTracker:
-    tags = {"method": config.method.name, "dataset_sha256": federation.dataset.sha256}
+    tags = {"method": config.method.name, "data": federation.dataset.name, "partition": config.data.partition}
+    tags |= {"network": config.model.name, "dataset_sha256": federation.dataset.sha256}
     tags |= session.facts() | {f"version.{name}": version(name) for name in PACKAGES}
     if part:
         tags |= {"run": run_id, **part.tags}
     name = f"{part.name}, seed {config.seed} ({run_id})" if part else f"{run_id}, seed {config.seed}"
     tracker = open_tracker(config, name, flatten(config), tags, mlflow_run, until)
     tracker.log_input(input_of(federation.dataset))
+    tracker.watch_system()
     return tracker
 
 

@@ -223,6 +223,9 @@ class Tracking(Section):
     folder."""
     experiment: str = "rayfed"
     """The name of the experiment that the run belongs to; it is made if it is not there."""
+    register_model: bool = False
+    """Whether a finished run's network becomes a version of the registered model `rayfed-TASK-DATA`, with the aliases
+    `last` and `best`. Only what is judged alike is compared for `best`."""
 
 
 def default_states() -> str | None:

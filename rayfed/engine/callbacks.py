@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from rayfed.config import RunConfig
 from rayfed.engine.checkpoint import Checkpoint
+from rayfed.errors import counted
 from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import shown
@@ -16,11 +17,10 @@ from rayfed.report.seen import SEEN_CLASS
 from rayfed.store import Store
 from rayfed.tasks.base import EvaluationResult, Metric, best_round
 from rayfed.tracking import NoTracker, Tracker
+from rayfed.tracking.pages import SECTION, TRAFFIC
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 """(round, metrics) of the committed rounds, in order."""
-SECTION = "evaluation/"
-"""Of MLflow's charts: a name before a slash makes a section, and what has none comes after all sections."""
 
 
 class Callback:
@@ -103,22 +103,40 @@ class TrackingCallback(Callback):
         self._tracker = tracker
         self._metrics = metrics
         self._names = {metric.name: SECTION + metric.name for metric in metrics}
+        self._traffic = 0.0
+
+    def on_begin(self, config: RunConfig, history: History) -> None:
+        self._brief = _brief(config)
+        for round, metrics in history:
+            self._log_round(round, metrics)  # what was queued when the run was killed; the rest is not sent twice
 
     def on_round(self, checkpoint: Checkpoint) -> None:
-        self.log(checkpoint.round, checkpoint.metrics)
+        self._log_round(checkpoint.round, checkpoint.metrics)
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        self.log(result.round, result.metrics)
+        self._log(result.round, result.metrics)
         for name, path in pictures.items():
             self._tracker.log_image(SECTION + name, path, result.round)
         judged = [metric for metric in self._metrics if metric.name in result.metrics]
         said = ", ".join(_said(metric, result.metrics[metric.name]) for metric in judged)
-        self._tracker.describe(f"Round {result.round}: {said or 'not judged'}", pictures)
+        self._tracker.describe(f"Round {result.round}: {said or 'not judged'}\n\n{self._brief}", pictures)
 
-    def log(self, round: int, metrics: Mapping[str, float]) -> None:
-        """Send metrics of the store's history, but for the samples seen of each class, which are a table at the end."""
-        sent = {name: value for name, value in metrics.items() if not name.startswith(SEEN_CLASS)}
-        self._tracker.log(round, {self._names.get(name, name): value for name, value in sent.items()})
+    def _log_round(self, round: int, metrics: Mapping[str, float]) -> None:
+        """Send a round's metrics, but for the samples seen of each class, which are a table at the end."""
+        self._traffic += metrics["bytes_device_max"]
+        self._log(round, {k: v for k, v in metrics.items() if not k.startswith(SEEN_CLASS)} | {TRAFFIC: self._traffic})
+
+    def _log(self, round: int, metrics: Mapping[str, float]) -> None:
+        self._tracker.log(round, {self._names.get(name, name): value for name, value in metrics.items()})
+
+
+def _brief(config: RunConfig) -> str:
+    """What a run is, in Markdown."""
+    data, method = config.data, config.method
+    return (
+        f"`{method.name}` on `{data.name}`, partition `{data.partition}`, {counted(config.devices.count, 'device')}, "
+        f"network `{config.model.name}`, {counted(config.rounds, 'round')}, seed {config.seed}"
+    )
 
 
 def _said(metric: Metric, value: float) -> str:

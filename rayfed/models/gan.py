@@ -72,7 +72,7 @@ class GAN:
         self.device = torch.device(device)
         self.classes = classes
         self.generator, self.discriminator = (
-            network.to(self.device, memory_format=torch.channels_last)
+            network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             for network in build(config.name, channels, config.width or WIDTH, classes)
         )
         self.loss = LOSSES[config.loss or pair.loss]

@@ -4,7 +4,6 @@ MLflow takes a second to import, which happens when a tracker, or an input, is f
 """
 
 import copy
-import json
 import logging
 import os
 import shlex
@@ -12,35 +11,32 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-import numpy as np
 import PIL.Image
 import sqlalchemy
 
 from rayfed import config, rayjob
 from rayfed.errors import UserError, mask
+from rayfed.tasks.base import Metric
+from rayfed.tracking.models import Judged, log_model, register
+from rayfed.tracking.origin import Input, source_tags
+from rayfed.tracking.pages import EXPERIMENT_KIND, charts_page, charts_view, run_page
 from rayfed.tracking.sender import Sender, reason
+from rayfed.tracking.system import PREFIX, SystemMonitor
 
 if TYPE_CHECKING:
     import torch
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
 
-    from rayfed.data import datasets
-
-Input: TypeAlias = "DatasetInput"
-"""A data set as runs have it in MLflow; see `input_of`."""
 FITTING = (640, 640)
 """Pixels of an image in a description, which MLflow shows as large as it is."""
 _OPENING = threading.Lock()
 """Held while a database is migrated, once."""
-_PROCESS_WIDE = threading.Lock()
-"""Held while MLflow's process-wide tracking URI is another than the user's."""
 
 
 class Tracker:
@@ -70,23 +66,32 @@ class Tracker:
             for key, value in tags.items():
                 client.set_tag(self.run_id, key, _tag(value))
             client.update_run(self.run_id, status="RUNNING")
-            self.experiment_id = client.get_run(self.run_id).info.experiment_id
+            info = client.get_run(self.run_id).info
             self._sent = _sent(client, run_id, until) if run_id else set()
         except Exception as error:
             raise UserError(
                 f"tracking.uri = {mask(self.uri)!r}: cannot be used ({reason(error)}); it must be a server that runs "
                 "such as http://127.0.0.1:5000, or a database such as sqlite:///runs/mlflow.db"
             ) from None
+        self.experiment_id = info.experiment_id
+        self._page = run_page(self.experiment_id, self.run_id)
+        self._began = info.start_time / 1000
+        self._monitor: SystemMonitor | None = None
         self._client = client
         self._sender = Sender(client, self.run_id)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record metrics of one step, NaN and infinities too; what a continued run has of it is not sent again."""
-        from mlflow.entities import Metric
+        from mlflow import entities
 
         now = int(time.time() * 1000)
-        batch = [Metric(key, float(v), now, step) for key, v in metrics.items() if (key, step) not in self._sent]
+        new = {key: value for key, value in metrics.items() if (key, step) not in self._sent}
+        batch = [entities.Metric(key, float(value), now, step) for key, value in new.items()]
         self._sender.put("metrics", batch, len(batch))
+
+    def watch_system(self) -> None:
+        """Record this machine's CPU, memory and GPUs every ten seconds, until the run ends."""
+        self._monitor = SystemMonitor(self.log, self._began)
 
     def log_file(self, path: str | Path, folder: str | None = None) -> None:
         """Upload a file, which must stay as it is until it is sent, into a folder of the run's artifacts."""
@@ -121,10 +126,26 @@ class Tracker:
         import torch
 
         frozen = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format).eval()
-        self._sender.put("models", partial(_log_model, self._client, self.run_id, frozen, input_shape, name))
+        self._sender.put("models", partial(log_model, self._client, self.run_id, frozen, input_shape, name))
+
+    def register(self, network: str, name: str, judged: Judged | None) -> None:
+        """Make the network that was logged last under the name `network` a version of the registered model `name`.
+
+        It gets the alias `last`, and the best of those that are judged as it is gets `best`. None means not judged.
+        """
+        self._sender.put("versions", partial(register, self._client, self.run_id, network, name, judged))
+
+    def show_charts(self, comparison: str, metrics: Iterable[Metric], pictures: Iterable[str], last: int) -> str:
+        """Make the charts of a comparison's runs its page, and return their address; see `charts_view`."""
+        for key, value in charts_view(comparison, metrics, pictures, last).items():
+            self._sender.put("tags", partial(self._client.set_experiment_tag, self.experiment_id, key, value))
+        self._page = charts_page(self.experiment_id, comparison)
+        return self._page
 
     def end(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout_s: float = 60) -> None:
         """End the run, at most `timeout_s` seconds later; nothing can be queued any more."""
+        if self._monitor:
+            self._monitor.stop()
         self._sender.put("status", partial(self._client.set_terminated, self.run_id, status))
         self._sender.end(timeout_s)
 
@@ -141,7 +162,7 @@ class Tracker:
     def look(self) -> str:
         """How to look at the run: its page on a tracking server, else the command that opens MLflow on the database."""
         if self.uri.startswith("http"):
-            return f"{mask(self.uri).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+            return f"{mask(self.uri).rstrip('/')}/{self._page}"
         in_path = shutil.which("mlflow") or rayjob.is_driver()  # a job's own environment does not last
         program = "mlflow" if in_path else os.path.relpath(Path(sys.executable).with_name("mlflow"))
         uri = mask(self.uri).replace(f"sqlite:///{Path.cwd()}/", "sqlite:///")
@@ -154,12 +175,15 @@ class NoTracker:
     uri = run_id = experiment_id = None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+    def watch_system(self) -> None: ...
     def log_file(self, path: str | Path, folder: str | None = None) -> None: ...
     def log_image(self, name: str, path: str | Path, step: int) -> None: ...
     def describe(self, text: str, images: Mapping[str, str | Path]) -> None: ...
     def log_input(self, data: Input) -> None: ...
     def set_tag(self, name: str, value: str) -> None: ...
     def log_model(self, name: str, network: "torch.nn.Module", input_shape: tuple[int, ...]) -> None: ...
+    def register(self, network: str, name: str, judged: Judged | None) -> None: ...
+    def show_charts(self, comparison: str, metrics: Iterable[Metric], pictures: Iterable[str], last: int) -> None: ...
     def end(self, status: str, timeout_s: float = 60) -> None: ...
     def wait(self) -> None: ...
     def close(self, status: str, timeout_s: float = 60) -> None: ...
@@ -196,21 +220,27 @@ def _tag(value: Any) -> str:
 
 
 def _start(client: "MlflowClient", experiment: str, folder: str | None, name: str, params: Mapping[str, Any]) -> str:
-    """Start a run in the experiment of this name, made if it is not there; the run's id."""
+    """Start a run in the experiment of this name, made if it is not there; the run's id.
+
+    The experiment is one of model training, unless somebody has said otherwise.
+    """
     from mlflow.entities import Param
     from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
     found = client.get_experiment_by_name(experiment)
     local = None if folder is None or client.tracking_uri.startswith("http") else Path(folder).absolute().as_uri()
     experiment_id = found.experiment_id if found else client.create_experiment(experiment, local)
-    run_id: str = client.create_run(experiment_id, run_name=name).info.run_id
+    for kind, value in EXPERIMENT_KIND.items():
+        if not found or kind not in found.tags:
+            client.set_experiment_tag(experiment_id, kind, value)
+    run_id: str = client.create_run(experiment_id, run_name=name, tags=source_tags()).info.run_id
     client.log_batch(run_id, params=[Param(key, str(v)[:MAX_PARAM_VAL_LENGTH]) for key, v in params.items()])
     return run_id
 
 
 def _sent(client: "MlflowClient", run_id: str, until: int | None) -> set[tuple[str, int]]:
-    """(metric, step) of all that a run has already."""
-    names = client.get_run(run_id).data.metrics
+    """(metric, step) of all that a run has already, but for what is sampled of its machine."""
+    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(PREFIX)]
     steps = {(name, metric.step) for name in names for metric in client.get_metric_history(run_id, name)}
     return {(name, step) for name, step in steps if until is None or step <= until}
 
@@ -227,29 +257,6 @@ def _describe(client: "MlflowClient", run_id: str, text: str) -> None:
         client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
 
 
-def _log_model(
-    client: "MlflowClient", run_id: str, network: "torch.nn.Module", input_shape: tuple[int, ...], name: str
-) -> None:
-    import mlflow.pytorch
-    import torch
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    example = np.zeros((2, *input_shape), np.float32)  # torch.export would fix a batch of 1 for ever
-    shape = network(torch.from_numpy(example)).shape[1:]
-    inputs, outputs = (Schema([TensorSpec(np.dtype("float32"), (-1, *sizes))]) for sizes in (input_shape, shape))
-    packages = [f"torch=={torch.__version__.split('+')[0]}", f"numpy=={np.__version__}"]
-    arguments = {"signature": ModelSignature(inputs, outputs), "input_example": example, "pip_requirements": packages}
-    model = client.create_logged_model(client.get_run(run_id).info.experiment_id, name, run_id)
-    with _PROCESS_WIDE:
-        before: Any = os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.set_tracking_uri(client.tracking_uri)  # log_model knows only the process-wide one
-        try:
-            mlflow.pytorch.log_model(network, name=name, model_id=model.model_id, run_id=run_id, **arguments)
-        finally:
-            mlflow.set_tracking_uri(before)
-
-
 def _probe(uri: str) -> None:
     """Fail at once where MLflow would try to reach a database for minutes."""
     url = sqlalchemy.make_url(uri)
@@ -263,24 +270,9 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def input_of(dataset: "datasets.Dataset") -> Input:
-    """A data set in MLflow's words: its name, the start of its hash, and its sizes."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
-
-    profile = {
-        "training images": len(dataset.train_images),
-        "test images": len(dataset.test_images),
-        "image shape": dataset.train_images.shape[1:],
-        "classes": len(dataset.classes),
-    }
-    source = {"tags": {"data.name": dataset.name}}
-    entity = Dataset(dataset.name, dataset.sha256[:8], "code", json.dumps(source), profile=json.dumps(profile))
-    return DatasetInput(entity, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
 
 
 def nested(parent: Tracker | NoTracker) -> dict[str, str]:

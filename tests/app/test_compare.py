@@ -281,9 +281,19 @@ def test_mlflow_has_a_parent_with_the_figure_and_the_runs_under_it(made):
     assert parent.data.tags["seeds"] == "0, 1"
     assert parent.data.metrics == {}
     best = [found["runs"][name]["summary"]["best"]["mean"] for name in ("FeGAN (C=0.5)", "MD-GAN")]
-    assert parent.data.tags["mlflow.note.content"] == "Best FID: FeGAN (C=0.5) **{:.1f}**, MD-GAN **{:.1f}**".format(
-        *best
+    page = (
+        f"#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+        f"&compareRunsMode=CHART&viewStateShareKey={found['comparison']}"
     )
+    assert parent.data.tags["mlflow.note.content"].split("\n\n") == [
+        "Best FID: FeGAN (C=0.5) **{:.1f}**, MD-GAN **{:.1f}**".format(*best),
+        f"[Charts and samples of the runs]({page})",
+        f"![comparison](get-artifact?path=comparison.png&run_uuid={parent.info.run_id})",
+    ]
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{found['comparison']}"])
+    assert len(client.search_runs([experiment.experiment_id], view["searchFilter"])) == 4
+    drawn = [(card.get("metricKey"), card.get("imageKeys")) for card in view["compareRunCharts"]]
+    assert drawn == [("evaluation/fid_classifier", None)] * 3 + [(None, ["evaluation/samples"])]
     names = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert names == {"comparison.png", "comparison.csv", "comparison.json"}
 

@@ -87,3 +87,23 @@ def test_an_interrupted_run_has_the_table_too_and_a_resumed_one_all_of_it(folder
     assert seen(run) == rows(1, 2, 3)
     [data] = run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("fashion-mnist-6k", run.data.tags["dataset_sha256"][:8])
+
+
+def test_a_finished_run_is_registered_where_it_is_asked_for_and_has_tags_to_filter_by(folder: Path) -> None:
+    judged = {"rounds": 2, "evaluation__every": 1, "evaluation__extractor": "classifier"}
+    client = MlflowClient(f"sqlite:///{folder}/rayfed-runs/mlflow.db")
+    first = library.run("run.yaml", local=True, progress=False, rounds=1)
+    assert client.search_registered_models() == []
+    result = library.run("run.yaml", local=True, progress=False, tracking__register_model=True, **judged)
+    [model] = client.search_registered_models()
+    assert (model.name, model.aliases) == ("rayfed-gan-fashion-mnist-6k", {"last": "1", "best": "1"})
+    version = client.get_model_version(model.name, "1")
+    value = result.metrics[-1]["fid_classifier"]
+    assert float(version.tags["value"]) == value
+    assert version.tags["judged_by"].startswith("fid_classifier, ")
+    run = client.get_run(version.run_id)
+    assert first.run_id not in run.info.run_name
+    wanted = {"method": "centralized", "data": "fashion-mnist-6k", "partition": "iid", "network": "dcgan28"}
+    assert run.data.tags.items() >= wanted.items()
+    sent = [metric.value for metric in client.get_metric_history(version.run_id, "bytes_device_total")]
+    assert sent == [sum(row["bytes_device_max"] for row in result.metrics[: n + 1]) for n in range(2)]

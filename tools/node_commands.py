@@ -5,8 +5,8 @@
 The node is an empty Debian that debootstrap makes in FOLDER/root, where setup_commands run with the network. Then
 `ray up` itself runs, in namespaces of its own where nothing else of this machine is, against an AWS of moto: its `ssh`
 runs each command in the node, and its `rsync` copies into it. A second raylet there, by worker_start_ray_commands, is
-a worker without a GPU. Not real are systemd (a stub starts PostgreSQL and MLflow), the GPU and the cloud. Exits with
-1, and says why, when something is not as it should be.
+a worker without a GPU. Not real are systemd (a stub starts PostgreSQL, MLflow and Prometheus), the GPU and the cloud.
+Exits with 1, and says why, when something is not as it should be.
 """
 
 import json
@@ -24,18 +24,23 @@ import yaml
 REPOSITORY = Path(__file__).parents[1]
 DEBIAN = "bookworm"
 PACKAGES = "sudo,ca-certificates,python3,python3-venv,procps,iproute2"
+HEADS_PACKAGES = "sudo apt-get install -y -qq --no-install-recommends postgresql prometheus"
 SYSTEMCTL = """#!/bin/bash
-unit=${!#}
-case "$1 $unit" in
-    "restart postgresql@"*) unit=${unit#postgresql@}; pg_ctlcluster "${unit%%-*}" "${unit#*-}" restart ;;
-    "restart mlflow")
-        start=$(sed -n 's/^ExecStart=//p' /etc/systemd/system/mlflow.service)
-        user=$(sed -n 's/^User=//p' /etc/systemd/system/mlflow.service)
-        setsid sudo -u "$user" -H env $(cat /etc/cloud.env) $start >/tmp/mlflow.log 2>&1 </dev/null & ;;
-esac
+[ "$1" = restart ] || exit 0
+for unit in "${@:2}"; do
+    case $unit in
+        postgresql@*) unit=${unit#postgresql@}; pg_ctlcluster "${unit%%-*}" "${unit#*-}" restart ;;
+        *)
+            file=/etc/systemd/system/$unit.service
+            start=$(sed -z 's/\\\\\\n//g' "$file" | sed -n 's/^ExecStart=//p')
+            user=$(sed -n 's/^User=//p' "$file")
+            setsid sudo -u "$user" -H env $(cat /etc/cloud.env) $start >"/tmp/$unit.log" 2>&1 </dev/null & ;;
+    esac
+done
 """
 SSH = """#!/bin/bash
-command=${!#}
+while [[ $1 != ubuntu@* ]]; do shift; done
+command="${*:2}"
 [[ $command == *node/install.sh* ]] && exit 0    # has run already, with the network
 exec chroot --userspec=ubuntu ROOT env -i $(cat ROOT/etc/cloud.env) HOME=/home/ubuntu USER=ubuntu \\
     PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin bash -c "cd; $command" </dev/null
@@ -45,7 +50,7 @@ target=${!#}; target=${target#*:}; source=${@: -2:1}
 target=ROOT/home/ubuntu/${target#\\~/}
 mkdir -p "$(dirname "$target")"; cp -rT "${source%/}" "${target%/}"; chroot ROOT chown -R ubuntu /home/ubuntu
 """
-JOB = "rayfed run jobs/demo.yaml rounds=2 evaluation.every=0 method.iterations=2 resources.hosts=2"
+JOB = ["jobs/demo.yaml", "rounds=2", "evaluation.every=0", "method.iterations=2", "resources.hosts=2"]
 
 
 def main(folder: Path) -> None:
@@ -54,10 +59,11 @@ def main(folder: Path) -> None:
     if not root.exists():
         timed("debootstrap", ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN, str(root)])
     equip(root, read()["file_mounts"])
-    for command in read()["setup_commands"]:
-        timed(command, in_node(root, command))
-    own = ["unshare", "--net", "--pid", "--mount", "--fork", "--kill-child"]
-    subprocess.run([*own, sys.executable, __file__, str(folder), "inside"], check=True)
+    own = ["unshare", "--pid", "--mount", "--fork", "--kill-child"]
+    for command in (*read()["setup_commands"], HEADS_PACKAGES):
+        timed(command, [*own, f"--mount-proc={root}/proc", *in_node(root, command)])
+    done = subprocess.run([*own, "--net", sys.executable, __file__, str(folder), "inside"])
+    sys.exit(done.returncode)
 
 
 def equip(root: Path, mounts: dict[str, str]) -> None:
@@ -66,15 +72,21 @@ def equip(root: Path, mounts: dict[str, str]) -> None:
         subprocess.run(["chroot", root, "useradd", "--create-home", "--shell", "/bin/bash", "ubuntu"], check=True)
     (root / "etc/sudoers.d/ubuntu").write_text("ubuntu ALL=(ALL) NOPASSWD: ALL\n")
     script(root / "usr/local/bin/systemctl", SYSTEMCTL)
-    for path in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt", "etc/xdg/pip/pip.conf", "etc/pip.conf"):
-        if Path("/", path).is_file():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path("/", path), root / path)
+    script(root / "usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")  # packages are to start nothing by themselves
+    copy_network_settings(root)
     for target, source in mounts.items():
         copy = root / "home/ubuntu" / target.removeprefix("~/")
         copy.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-rT", source, copy], check=True)
     subprocess.run(["chroot", root, "chown", "-R", "ubuntu", "/home/ubuntu"], check=True)
+
+
+def copy_network_settings(root: Path) -> None:
+    """What pip and apt need to reach their registries as this machine does."""
+    for path in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt", "etc/xdg/pip", "etc/pip.conf"):
+        if Path("/", path).exists():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-rT", f"/{path}", root / path], check=True)
 
 
 def inside(folder: Path) -> None:
@@ -101,14 +113,27 @@ def inside(folder: Path) -> None:
         timed("ray up", ["ray", "up", "-y", "--no-config-cache", "cluster.yaml"], user)
         start_worker(root, folder / "bin/ssh")
         token = (root / "home/ubuntu/.ray/auth_token").read_text()
-        check(answer("http://127.0.0.1:8265/api/jobs/") == 401, "the job server takes a request without a token")
-        check(answer("http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=rayfed") == 401,
-              "MLflow answers without a password")  # fmt: skip
-        submit = ["ray", "job", "submit", "--address=http://127.0.0.1:8265", "--working-dir=.", "--", *JOB.split()]
-        timed(JOB, submit, user | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}, cwd=jobs_folder(folder))
+        for page in ("8265/api/jobs/", "5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=rayfed"):
+            status = answer(f"http://127.0.0.1:{page}")
+            check(status == 401, f"{page} answers {status} to a request without a token or a password")
+        submit = [sys.executable, "-m", "rayfed", "submit", *JOB]
+        user |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        timed(f"rayfed submit {' '.join(JOB)}", submit, user, cwd=jobs_folder(folder))
+        check_prometheus()
         bucket = "rayfed-123456789012-us-west-2"
         objects = client(environment, "s3").list_objects_v2(Bucket=bucket)["Contents"]
     report(root, [each["Key"] for each in objects])
+
+
+def check_prometheus() -> None:
+    """Of the head's and the worker's metrics."""
+    query = "http://127.0.0.1:9090/api/v1/query?query="
+    for _ in range(30):
+        with urllib.request.urlopen(f"{query}ray_rayfed_bytes_total", timeout=10) as response:
+            if json.load(response)["data"]["result"]:
+                return
+        time.sleep(2)
+    check(False, "Prometheus has no metrics of the run")
 
 
 def start_worker(root: Path, ssh: Path) -> None:
@@ -116,7 +141,7 @@ def start_worker(root: Path, ssh: Path) -> None:
     exports = "export RAY_HEAD_IP=127.0.0.1 RAY_OVERRIDE_RESOURCES='{\"CPU\":4}' RAY_NODE_TYPE_NAME=gpu_spot"
     for command in read()["worker_start_ray_commands"]:
         if "ray stop" not in command:  # it would end the head, too: here they are one machine
-            timed(command, [str(ssh), f"{exports}; {command}"])
+            timed(command, [str(ssh), "ubuntu@worker", f"{exports}; {command}"])
 
 
 def report(root: Path, keys: list[str]) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# PostgreSQL and MLflow's server on the head node. Runs at each start of Ray there, after settings.py: what is there
+# PostgreSQL, MLflow's server and Prometheus on the head node. Runs at each start of Ray there, after settings.py: what is there
 # already stays, and new passwords take effect.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,9 +8,7 @@ set -a
 . ~/.rayfed/node.env
 set +a
 
-if ! command -v pg_lsclusters >/dev/null; then
-    sudo apt-get -o DPkg::Lock::Timeout=300 install -y -qq postgresql >/dev/null
-fi
+sudo apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-upgrade --no-install-recommends postgresql prometheus >/dev/null
 read -r version cluster _ < <(pg_lsclusters --no-header)
 # Nodes reach it at its private address, with a password; the firewall lets in the cluster's own nodes alone.
 sudo pg_conftool "$version" "$cluster" set listen_addresses '*'
@@ -28,8 +26,10 @@ for database in rayfed mlflow mlflow_auth; do
         echo "CREATE DATABASE $database OWNER rayfed" | as_postgres
 done
 
-# systemd starts the server again when it ends, and when a stopped head comes back.
-sed "s|@HOME@|$HOME|; s|@USER@|$(id -un)|" "$here/mlflow.service" | sudo tee /etc/systemd/system/mlflow.service >/dev/null
+# systemd starts the two again when they end, and when a stopped head comes back.
+for unit in mlflow.service prometheus.service; do
+    sed "s|@HOME@|$HOME|; s|@USER@|$(id -un)|" "$here/$unit" | sudo tee "/etc/systemd/system/$unit" >/dev/null
+done
 sudo systemctl daemon-reload
-sudo systemctl enable --quiet mlflow
-sudo systemctl restart mlflow
+sudo systemctl enable --quiet mlflow prometheus
+sudo systemctl restart mlflow prometheus

@@ -1,6 +1,7 @@
 """An AWS of moto on the loopback interface, with what cluster/aws.yaml makes, and the secret of docs/cloud.md."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 REGION = "us-west-2"
 SECRETS = {
     "auth_token": "a-token-of-ray's $HOME",
-    "mlflow_password": "mlflow-pass",
+    "mlflow_password": "mlflow-pass-of-a-test",  # MLflow wants twelve characters
     "flask_secret_key": "flask-key",
     "postgres_password": "postgres-pass",
 }
@@ -23,7 +24,8 @@ SECRETS = {
 @contextmanager
 def account() -> Iterator[dict[str, str]]:
     """The environment of a process that is to see it; gone with the block."""
-    server = ThreadedMotoServer("127.0.0.1", port=0)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line per request
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()

@@ -19,6 +19,12 @@ class CapacityError(UserError):
     exit_code = 3
 
 
+class ConnectionLostError(UserError):
+    """What was followed goes on, but not here."""
+
+    exit_code = 1
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: what is long is cut."""
     try:

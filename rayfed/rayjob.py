@@ -16,5 +16,10 @@ def is_driver() -> bool:
 
 def driver_cpus() -> float:
     """The CPUs that Ray counts for this driver on its node; 0 where `rayfed submit` did not start it."""
-    config = json.loads(os.environ.get(ENVIRONMENT, "{}"))
-    return float(config.get("metadata", {}).get(DRIVER_CPUS, 0))
+    return float(metadata().get(DRIVER_CPUS, 0))
+
+
+def metadata() -> dict[str, str]:
+    """What the job was submitted with; empty outside a job."""
+    found: dict[str, str] = json.loads(os.environ.get(ENVIRONMENT, "{}")).get("metadata", {})
+    return found

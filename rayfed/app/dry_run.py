@@ -9,7 +9,7 @@ from rayfed.app.rehearsal import rehearse_rounds
 from rayfed.cluster import capacity, nodes
 from rayfed.cluster.capacity import Capacity
 from rayfed.cluster.connection import connected
-from rayfed.cluster.node_types import nodes_for, read_node_types
+from rayfed.cluster.node_types import nodes_for, read_cluster_file
 from rayfed.config import RunConfig
 
 HERE = "started by hand"
@@ -24,9 +24,9 @@ def dry_run(config: RunConfig, notice: Callable[[str], None], cluster_file: Path
     `round`: a round's participants, images, bytes, operations and simulated seconds, rehearsed on the twin. `rounds`:
     how many there are. Raises UserError and CapacityError as a run would.
     """
-    types = read_node_types(cluster_file) if cluster_file else ()
+    cluster = read_cluster_file(cluster_file) if cluster_file else None
     federation = prepared(config, notice)
-    found, there, scaling = (*nodes_for(config, types), False) if types else _on_the_cluster(config)
+    found, there, scaling = (*nodes_for(config, cluster), False) if cluster else _on_the_cluster(config)
     (metrics,) = rehearse_rounds(config, federation, 1)
     return {
         "actors": [_row(ask) for ask in found.asks],

@@ -75,6 +75,7 @@ class OpenRun:
         again = resume_command(self.run_id, self.config)
         status: Status = "failed"
         try:
+            self.tracker.watch_system()
             folder.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(1) as beside, self.session.live(self.run_id) as live:
                 drawing = beside.submit(self._log_partition, folder)

@@ -16,7 +16,7 @@ from rayfed import rayjob
 from rayfed.config import RunConfig
 from rayfed.config.run import RUNS_DIR, default_runs_dir, default_store_url
 from rayfed.data.population import Population
-from rayfed.errors import UserError
+from rayfed.errors import UserError, mask
 from rayfed.fleet.states import StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.report.numbers import throughput
@@ -191,7 +191,7 @@ def resume_command(run_id: str, config: RunConfig) -> str:
     in_job = rayjob.is_driver()
     parts = ["rayfed", *(["submit", "--resume"] if in_job else ["resume"]), run_id]
     if config.store.url:
-        parts += ["--store", config.store.url]
+        parts += ["--store", mask(config.store.url)]
     elif config.runs_dir != (default_runs_dir() if in_job else RUNS_DIR):
         parts += ["--runs-dir", config.runs_dir]
     return shlex.join(parts)

@@ -216,7 +216,6 @@ def _tracker(
     name = f"{part.name}, seed {config.seed} ({run_id})" if part else f"{run_id}, seed {config.seed}"
     tracker = open_tracker(config, name, flatten(config), tags, mlflow_run, until)
     tracker.log_input(input_of(federation.dataset))
-    tracker.watch_system()
     return tracker
 
 

@@ -63,7 +63,7 @@ def _comparison(file: Path, overrides: Sequence[str], notice: Notice) -> Order:
     ident = new_id(re.sub(r"[^\w.-]", "-", file.stem))
     files = dict.fromkeys(path for tree in comparison.trees() for path in _checked(tree, notice))
     command = ["compare", str(file), *overrides, "--id", ident]
-    return Order(ident, command, [file, *files], _metadata(ident, config, ident))
+    return Order(ident, command, [file, *files], _metadata(ident, config, ident, "rayfed_comparison"))
 
 
 def order_to_resume(run_id: str, overrides: Sequence[str], places: Sequence[str], taken: Sequence[str]) -> Order:
@@ -104,8 +104,8 @@ def _runs_dirs(folder: Path) -> list[str]:
     return [f"/{runs.relative_to(folder)}"] if runs.is_relative_to(folder) and runs != folder else []
 
 
-def _metadata(ident: str, config: RunConfig, mlflow_run: str) -> dict[str, str]:
-    found = {"rayfed_run": ident, "rayfed_version": version(NAME)}
+def _metadata(ident: str, config: RunConfig, mlflow_run: str, what: str = "rayfed_run") -> dict[str, str]:
+    found = {what: ident, "rayfed_version": version(NAME)}
     if config.tracking.enabled:
         found |= {"mlflow_experiment": config.tracking.experiment, "mlflow_run_name": mlflow_run}
         found |= {"mlflow_uri": str(mask(config.tracking.uri))} if config.tracking.uri else {}

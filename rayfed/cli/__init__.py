@@ -70,6 +70,8 @@ def run(
     alone = "=" in given[0] and not Path(given[0]).exists()
     file, overrides = (None, given) if alone else (Path(given[0]), given[1:])
     config = configuration.load(file, overrides, notice=lambda text: print(text, file=sys.stderr))
+    if cluster and not dry_run:
+        raise typer.BadParameter("--cluster is for --dry-run; a run finds its cluster by ray.address or RAY_ADDRESS")
     if dry_run:
         _plan(config, cluster, as_json)
     else:

@@ -125,7 +125,8 @@ def _with_pinned_hosts(
     kinds = Counter(tuple(sorted(each.items())) for each in found)
     asks = (*others, *(Ask("device_host", count, dict(kind)) for kind, count in kinds.items()))
     unplaced = tuple(place(asks, nodes))
-    return Capacity(asks, tuple(nodes), unplaced, tuple(where), tuple(zip(found, places, strict=True)))
+    hosts = tuple(zip(found, places, strict=True))
+    return Capacity(asks, tuple(nodes), unplaced, tuple(where), hosts, least=len(hosts), most=len(hosts))
 
 
 def _largest(asked: Sequence[Amounts]) -> dict[str, float]:

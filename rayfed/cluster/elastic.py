@@ -16,7 +16,7 @@ from rayfed.errors import CapacityError
 LOOK_S = 1.0
 """Between two looks at the cluster."""
 STILLBORN = 3
-"""Hosts that die before they are ready, one after the other, before the run ends."""
+"""How often hosts may die before any is ready."""
 JOIN_S = 15.0
 """How long the first round waits for hosts that it could do without and that have room."""
 
@@ -38,7 +38,7 @@ class ElasticHosts:
         self._leaving: dict[Any, str] = {}
         """Hosts of the least that get no more calls, and their nodes: they are replaced when these are gone."""
         self._stillborn = 0
-        """Hosts that have died before they were ready, since the last that was."""
+        """How often hosts have died before any was ready."""
         count = self._count()
         group.grow(count)
         for host in group.hosts[:count]:
@@ -64,16 +64,17 @@ class ElasticHosts:
         return len(self.here) >= least
 
     def _join(self, ready: Sequence[Any]) -> None:
+        failed: Exception | None = None
         for reference in ready:
             host = self._coming.pop(reference)
             try:
                 self.here[host] = got(reference)
-                self._stillborn = 0
             except LOST as error:
-                self._stillborn += 1
-                if self._stillborn > STILLBORN:
-                    raise CapacityError(f"device hosts die as they start: {reason(error)}") from None
+                failed = error
                 self._prepare(self._group.replace(host))
+        self._stillborn = self._stillborn + 1 if failed and not self.here else 0
+        if failed and self._stillborn > STILLBORN:
+            raise CapacityError(f"device hosts die as they start: {reason(failed)}")
 
     def look(self) -> bool:
         """Between rounds: see who has come and who must go; whether the hosts are others now."""
@@ -86,32 +87,45 @@ class ElasticHosts:
         known, self._nodes = self._nodes, nodes.nodes()
         if known != self._nodes:
             self._follow_nodes()
+        else:
+            self._let_go()
         return list(self.here) != before
 
     def _follow_nodes(self) -> None:
         """Hosts go with their nodes, and come with new ones."""
         for host, berth in list(self.here.items()):
-            node = self._nodes.get(berth.node)
-            if node is None:
+            if berth.node not in self._nodes:
                 del self.here[host]
                 self._prepare(self._group.replace(host))
-            elif node.draining:
-                del self.here[host]
-                if self._group.is_reserved(host):
-                    self._leaving[host] = berth.node
-                else:
-                    self._prepare(self._group.replace(host))
         for host, ident in list(self._leaving.items()):
             if ident not in self._nodes:
                 del self._leaving[host]
                 self._prepare(self._group.replace(host))
-        count = self._count()
+        self._let_go()
+        count = self._count() + len(self._leaving) + len(self._ending())
         for host in self._group.grow(count):
             self._prepare(host)
-        for reference, host in list(self._coming.items())[::-1]:
-            if len(self._group.hosts) > count and not self._group.is_reserved(host):
-                del self._coming[reference]
+        for host in reversed([host for host in self._group.hosts if not self._group.is_reserved(host)]):
+            if len(self._group.hosts) > count:
+                self.here.pop(host, None)
+                self._coming = {reference: each for reference, each in self._coming.items() if each is not host}
                 self._group.end(host)
+
+    def _let_go(self) -> None:
+        """Hosts on nodes that are to end get no more calls, once there is another."""
+        ending = self._ending()
+        if len(ending) == len(self.here):
+            return
+        for host in ending:
+            ident = self.here.pop(host).node
+            if self._group.is_reserved(host):
+                self._leaving[host] = ident
+            else:
+                self._prepare(self._group.replace(host))
+
+    def _ending(self) -> list[Any]:
+        """The hosts at work on nodes that are to end."""
+        return [host for host, berth in self.here.items() if self._nodes[berth.node].draining]
 
     def bury(self, run: str) -> None:
         """After a round that failed: ask for others in the place of the dead, and have all be ready for `run`."""

@@ -18,7 +18,7 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
-from rayfed.errors import CapacityError, UserError
+from rayfed.errors import CapacityError, ConnectionLostError, UserError, mask
 from rayfed.rayjob import DRIVER_CPUS
 
 State = Literal["pending", "running", "succeeded", "failed", "stopped"]
@@ -191,7 +191,7 @@ class Jobs:
         """The lines of a job's log, from the first to the last, as they come."""
         rest = ""
         self.get(job_id)
-        with self._asking(job_id), asyncio.Runner() as runner:  # which leaves a Ctrl-C to the generator below
+        with self._following(job_id), asyncio.Runner() as runner:  # which leaves a Ctrl-C to the generator below
             chunks = self._client.tail_job_logs(job_id)
 
             async def following() -> str | None:
@@ -202,6 +202,17 @@ class Jobs:
                 yield from lines
         if rest:
             yield rest
+
+    @contextmanager
+    def _following(self, job_id: str) -> Iterator[None]:
+        """Whatever breaks off, the job goes on."""
+        try:
+            yield
+        except (requests.RequestException, ConnectionError, ClientError, RuntimeError) as error:
+            raise ConnectionLostError(
+                f"{self.address}: the connection is lost ({type(error).__name__}); job {job_id} goes on, and `rayfed "
+                f"attach {job_id}` follows it"
+            ) from None
 
     def end_of(self, job_id: str) -> Job:
         """A job when it has ended."""
@@ -279,7 +290,7 @@ def _job(details: Any) -> Job:
     return Job(
         id=details.submission_id or details.job_id,
         state=details.status.value.lower(),
-        command=details.entrypoint,
+        command=str(mask(details.entrypoint)),
         began=began,
         ended=ended,
         exit_code=details.driver_exit_code,

@@ -1,7 +1,7 @@
 """The node types of a cluster file (Ray's cluster launcher), and how many of which a run takes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,18 @@ class NodeType:
     most: int
 
 
-def read_node_types(path: Path) -> tuple[NodeType, ...]:
-    """The types of a cluster file, the head's first. Raises UserError for a file that is none."""
+@dataclass(frozen=True)
+class ClusterFile:
+    """What a cluster file says of nodes."""
+
+    types: tuple[NodeType, ...]
+    """The head's first."""
+    max_workers: int
+    """Of all types together, without the head."""
+
+
+def read_cluster_file(path: Path) -> ClusterFile:
+    """The node types of a cluster file. Raises UserError for a file that is none."""
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -35,11 +45,11 @@ def read_node_types(path: Path) -> tuple[NodeType, ...]:
     head = document.get("head_node_type") if types else None
     if not isinstance(types, dict) or head not in types:
         raise UserError(f"--cluster {path}: not a cluster file; it has no available_node_types with its head_node_type")
-    limit = int(document.get("max_workers", 2))
-    found = [
-        _type(path, name, types[name], name == head, limit) for name in sorted(types, key=lambda name: name != head)
-    ]
-    return tuple(found)
+    limit = document.get("max_workers", 2)
+    if not isinstance(limit, int) or not all(isinstance(kind, dict) for kind in types.values()):
+        raise UserError(f"--cluster {path}: max_workers must be a number, and each node type a section")
+    names = sorted(types, key=lambda name: name != head)
+    return ClusterFile(tuple(_type(path, name, types[name], name == head, limit) for name in names), limit)
 
 
 def _type(path: Path, name: str, kind: Mapping[str, Any], is_head: bool, limit: int) -> NodeType:
@@ -50,20 +60,22 @@ def _type(path: Path, name: str, kind: Mapping[str, Any], is_head: bool, limit: 
     return NodeType(name, kind["resources"], least + extra, (0 if is_head else min(most, limit)) + extra)
 
 
-def nodes_for(config: RunConfig, types: Sequence[NodeType]) -> tuple[Capacity, Counter[str]]:
+def nodes_for(config: RunConfig, cluster: ClusterFile) -> tuple[Capacity, Counter[str]]:
     """The plan of a run with as many hosts as these types hold, and the number of nodes of each type that it takes.
 
     The types with the fewest GPUs, CPUs and bytes are taken first; Ray's autoscaler may choose others that fit as well.
     Raises CapacityError for an actor that no type can hold.
     """
-    chosen = [kind for kind in types for _ in range(kind.least)]
-    cheapest = sorted(types, key=lambda kind: [kind.resources.get(name, 0) for name in ("GPU", "CPU", "memory")])
+    chosen = [kind for kind in cluster.types for _ in range(kind.least)]
+    cheapest = sorted(
+        cluster.types, key=lambda kind: [kind.resources.get(name, 0) for name in ("GPU", "CPU", "memory")]
+    )
     while True:
         capacity = plan_of(config, [kind.resources for kind in chosen])
         wanted = capacity.of_the_autoscaler
         counts = Counter(kind.name for kind in chosen)
         more = [kind for kind in cheapest if counts[kind.name] < kind.most and wanted and _holds(kind, wanted[0])]
-        if not more:
+        if not more or len(chosen) > cluster.max_workers:
             break
         chosen.append(more[0])
     for ask in capacity.unplaced:

@@ -49,10 +49,11 @@ def totals() -> list[Amounts]:
 
 
 def one_machine() -> bool:
-    """Whether the whole cluster is this machine, so that its processes reach this one's files."""
+    """Whether the whole cluster is this machine, now and later, so that its processes reach this one's files: a head
+    that listens on the loopback interface alone is joined by no other machine."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     names, addresses = ({node[f"NodeManager{key}"] for node in alive} for key in ("Hostname", "Address"))
-    return names == {socket.gethostname()} and len(addresses) == 1
+    return names == {socket.gethostname()} and len(addresses) == 1 and _address().startswith("127.")
 
 
 def free() -> Amounts:

@@ -20,11 +20,13 @@ class Kind:
     evaluator: Role | None
     """None means that the group has none."""
     device_host: DeviceHostRole
+    pooled: bool
+    """Whether the group has device hosts; pinned hosts are a run's own."""
 
     @classmethod
-    def of(cls, resources: Resources, judged: bool) -> "Kind":
+    def of(cls, resources: Resources, judged: bool, pooled: bool) -> "Kind":
         """The kind of group that a run needs."""
-        return cls(resources.server, resources.evaluator if judged else None, resources.device_host)
+        return cls(resources.server, resources.evaluator if judged else None, resources.device_host, pooled)
 
 
 class ActorGroup:
@@ -35,7 +37,7 @@ class ActorGroup:
     """
 
     def __init__(self, kind: Kind, least: int) -> None:
-        self.kind = kind
+        self.kind, self.least = kind, least
         roles = [kind.server, *([kind.evaluator] if kind.evaluator else []), *[kind.device_host] * least]
         asks = [amounts(role) for role in roles]
         bundles = [each for each in asks if each]
@@ -106,10 +108,12 @@ class ActorPool:
         """Runs of a comparison are threads."""
 
     def take(self, kind: Kind, least: int) -> ActorGroup:
-        """A group of this kind. Idle ones of other kinds end: what they hold of the cluster may be needed."""
+        """A group of this kind, with so many hosts reserved. Idle ones of other kinds, or with fewer, end: what they
+        hold of the cluster may be needed."""
         with self._lock:
-            others = [group for group in self._idle if group.kind != kind]
-            self._idle = [group for group in self._idle if group.kind == kind]
+            fitting = [group for group in self._idle if group.kind == kind and group.least >= least]
+            others = [group for group in self._idle if group not in fitting]
+            self._idle = fitting
             found = self._idle.pop() if self._idle else None
         for group in others:
             group.close()

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayError
 
 from rayfed.cluster import actors, capacity, nodes
 from rayfed.cluster.actors import Brief
 from rayfed.cluster.capacity import Amounts, Capacity
 from rayfed.cluster.elastic import JOIN_S, LOOK_S, ElasticHosts
+from rayfed.cluster.evaluations import evaluated
 from rayfed.cluster.metrics import LiveMetrics
 from rayfed.cluster.objects import LOST, HostLostError, got, is_lost, reason
 from rayfed.cluster.pool import ActorPool, Kind
@@ -25,7 +25,7 @@ from rayfed.errors import CapacityError, UserError, counted
 from rayfed.fleet.protocol import Arrays
 from rayfed.fleet.states import StateFile, StateFolder
 from rayfed.methods.spec import method_of
-from rayfed.tasks.base import EvaluationFailure, EvaluationResult
+from rayfed.tasks.base import EvaluationFailure
 
 PATIENT_S = 20.0
 """In which actors start where there is room for them."""
@@ -76,7 +76,7 @@ class RaySession:
         self._last: Checkpoint | None = None
         """Of the last round, with the states of all devices that ever had one."""
         pinned = bool(self.capacity.hosts)
-        kind, free = Kind.of(config.resources, bool(config.evaluation.every)), nodes.free()
+        kind, free = Kind.of(config.resources, bool(config.evaluation.every), not pinned), nodes.free()
         self._group = self._pool.take(kind, 0 if pinned else self.capacity.least)
         try:
             self._start_actors(federation, free)
@@ -130,16 +130,20 @@ class RaySession:
 
     def close(self) -> None:
         """The run is over. Where the pool is shared its actors are free for another."""
+        self._end_pinned()
         if self._shared:
             self._pool.give(self._group)
         else:
-            self.end()
+            self._group.close()
 
     def end(self) -> None:
         """End the actors, and what waits for room."""
+        self._end_pinned()
+        self._group.close()
+
+    def _end_pinned(self) -> None:
         for host in self._pinned:
             ray.kill(host)
-        self._group.close()
 
     def _await(self, ready: list[Any], until: float) -> None:
         """Wait for actors. Raises CapacityError for what does not come, or cannot."""
@@ -205,12 +209,20 @@ class RaySession:
 
     def round(self) -> Checkpoint:
         """A round; one in which a host dies is computed again, from where the last one ended."""
-        for attempt in range(1, ATTEMPTS + 1):
+        lost: Exception | None = None
+        for _ in range(ATTEMPTS):
             try:
+                if lost:
+                    self._recover(lost)
                 return self._round()
             except (HostLostError, *LOST) as error:
-                self._recover(attempt, error)
-        raise AssertionError("the last attempt is not recovered from")
+                lost = error
+        assert lost is not None
+        assert self._last is not None
+        raise CapacityError(
+            f"round {self._last.round + 1}: device hosts died in {ATTEMPTS} attempts (at last: {reason(lost)}); give "
+            "each more memory or ask for fewer hosts under `resources`, and resume the run"
+        )
 
     def _round(self) -> Checkpoint:
         if not self._pinned and self._elastic.look():
@@ -223,15 +235,10 @@ class RaySession:
         self._last = replace(checkpoint, devices=known | kept)
         return checkpoint
 
-    def _recover(self, attempt: int, error: Exception) -> None:
-        """Replace what is dead and stand where the last round ended. Raises CapacityError after the last attempt."""
+    def _recover(self, error: Exception) -> None:
+        """Replace what is dead, and stand where the last round ended."""
         assert self._last is not None
         round = self._last.round + 1
-        if attempt == ATTEMPTS:
-            raise CapacityError(
-                f"round {round}: device hosts died in {ATTEMPTS} attempts (at last: {reason(error)}); give each more "
-                "memory or ask for fewer hosts under `resources`, and resume the run"
-            )
         until = time.monotonic() + self._config.ray.wait_s
         if is_lost(self._scheduler.ready.remote()):
             self._start_scheduler()
@@ -264,7 +271,7 @@ class RaySession:
             return []
         timeout = None if wait else 0
         ready, self._pending = ray.wait(self._pending, num_returns=len(self._pending), timeout=timeout)
-        found = [_evaluated(ref) for ref in ready]
+        found = [evaluated(ref) for ref in ready]
         self._failed = self._failed or any(isinstance(each, EvaluationFailure) for each in found)
         return found
 
@@ -283,12 +290,3 @@ class RaySession:
 
     def live(self, run_id: str) -> LiveMetrics:
         return LiveMetrics(run_id, lambda: self.facts()["hosts"])
-
-
-def _evaluated(ref: Any) -> Evaluated:
-    """What an evaluation gave; one that failed must not end the training beside it."""
-    try:
-        result: EvaluationResult = ray.get(ref)
-        return result
-    except RayError as error:
-        return EvaluationFailure(str(getattr(error, "cause", None) or error).strip().splitlines()[-1])

@@ -123,7 +123,7 @@ class TrackingCallback(Callback):
 
     def _log_round(self, round: int, metrics: Mapping[str, float]) -> None:
         """Send a round's metrics, but for the samples seen of each class, which are a table at the end."""
-        self._traffic += metrics["bytes_device_max"]
+        self._traffic += metrics.get("bytes_device_max", 0)
         self._log(round, {k: v for k, v in metrics.items() if not k.startswith(SEEN_CLASS)} | {TRAFFIC: self._traffic})
 
     def _log(self, round: int, metrics: Mapping[str, float]) -> None:

@@ -1,12 +1,12 @@
 """Where a run came from, in MLflow's words: its data set, and the command and revision that it was run by."""
 
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from rayfed import rayjob
 from rayfed.errors import mask
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Input: TypeAlias = "DatasetInput"
 """A data set as runs have it in MLflow; see `input_of`."""
-RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets it, under this very name, for the driver of a submitted job."""
 
 
 def input_of(dataset: "datasets.Dataset") -> Input:
@@ -42,7 +40,7 @@ def source_tags() -> dict[str, str]:
     from mlflow.utils import mlflow_tags
     from mlflow.utils.git_utils import get_git_branch, get_git_commit
 
-    job = json.loads(os.environ.get(RAY_JOB, "{}")).get("metadata", {}).get("job_submission_id")
+    job = rayjob.metadata().get("job_submission_id")
     command = shlex.join([Path(sys.argv[0]).name, *map(mask, sys.argv[1:])])
     tags = {
         mlflow_tags.MLFLOW_SOURCE_NAME: command,

@@ -38,8 +38,11 @@ class SystemMonitor:
     def _work(self) -> None:
         while not self._stopped.wait(self._interval_s):
             sample: dict[str, float] = {}
-            for monitor in self._monitors:
-                monitor.collect_metrics()
-                sample |= monitor.aggregate_metrics()
-                monitor.clear_metrics()
+            for monitor in list(self._monitors):
+                try:
+                    monitor.collect_metrics()
+                    sample |= monitor.aggregate_metrics()
+                    monitor.clear_metrics()
+                except Exception:  # whatever a driver raises: a GPU that is lost is no reason to lose the rest
+                    self._monitors.remove(monitor)
             self._log(int(time.time() - self._began), {PREFIX + name: value for name, value in sample.items()})

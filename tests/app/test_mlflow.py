@@ -96,7 +96,7 @@ def test_a_finished_run_is_registered_where_it_is_asked_for_and_has_tags_to_filt
     assert client.search_registered_models() == []
     result = library.run("run.yaml", local=True, progress=False, tracking__register_model=True, **judged)
     [model] = client.search_registered_models()
-    assert (model.name, model.aliases) == ("rayfed-gan-fashion-mnist-6k", {"last": "1", "best": "1"})
+    assert (model.name, model.aliases) == ("rayfed-gan-fashion-mnist-6k", {"last": 1, "best": 1})
     version = client.get_model_version(model.name, "1")
     value = result.metrics[-1]["fid_classifier"]
     assert float(version.tags["value"]) == value

@@ -4,7 +4,6 @@ Prints, as JSON, the refusal, and of each round how the weights compare with tho
 on the node that is to end. Run by test_elastic.py in a process of its own: argument 1 is a folder.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -71,5 +70,4 @@ def drain(address: str, node: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     main(Path(sys.argv[1]))

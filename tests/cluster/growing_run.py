@@ -4,7 +4,6 @@ One node is killed in the middle, and another takes its place. Prints, as JSON, 
 weights compare with those of one process. Run by test_elastic.py in a process of its own: argument 1 is a folder.
 """
 
-import os
 import sys
 import time
 from collections import Counter
@@ -86,5 +85,4 @@ def wait_for_another(session: RaySession, first: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     main(Path(sys.argv[1]))

@@ -28,5 +28,5 @@ def test_another_ray_is_refused():
 
 def test_a_head_must_hold_the_driver():
     refuse_small_head(Head(1, "python"))
-    with pytest.raises(CapacityError, match=r"^the head node has 0\.5 CPU, and a job's driver needs 1 there"):
-        refuse_small_head(Head(0.5, "python"))
+    with pytest.raises(CapacityError, match=r"^the head node has 0\.4 CPU, and a job's driver needs 0\.5 there"):
+        refuse_small_head(Head(0.4, "python"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayfed.cluster.node_types import NodeType, nodes_for, read_node_types
+from rayfed.cluster.node_types import ClusterFile, nodes_for, read_cluster_file
 from rayfed.config import parse
 from rayfed.errors import CapacityError, UserError
 
@@ -18,10 +18,10 @@ TYPES = {
 
 
 @pytest.fixture
-def types(tmp_path: Path) -> tuple[NodeType, ...]:
+def cluster_file(tmp_path: Path) -> ClusterFile:
     path = tmp_path / "cluster.yaml"
     path.write_text(yaml.safe_dump({"max_workers": 5, "head_node_type": "head", "available_node_types": TYPES}))
-    return read_node_types(path)
+    return read_cluster_file(path)
 
 
 def run(hosts, **device_host):
@@ -29,8 +29,8 @@ def run(hosts, **device_host):
     return parse({"method": {"name": "fegan", "fraction": 1.0}, "devices": {"count": 12}, "resources": resources})
 
 
-def test_the_head_comes_first_and_is_one(types):
-    assert [(kind.name, kind.least, kind.most) for kind in types] == [
+def test_the_head_comes_first_and_is_one(cluster_file):
+    assert [(kind.name, kind.least, kind.most) for kind in cluster_file.types] == [
         ("head", 1, 1),
         ("cpu", 0, 2),
         ("four", 0, 1),
@@ -48,15 +48,20 @@ def test_the_head_comes_first_and_is_one(types):
         (20, {"num_cpus": 1}, {"head": 1, "one": 1, "cpu": 1}),  # 4 + 8, then 8 of 16
         ("auto", {"num_gpus": 1}, {"head": 1, "one": 3, "four": 1}),  # twelve would be of use, seven there are
         (1, {"num_gpus": 8}, None),
+        (
+            {"max": 99},
+            {"num_cpus": 1},
+            {"head": 1, "one": 3, "cpu": 2},
+        ),  # five workers are the most
     ],
 )
-def test_nodes_by_type(types, hosts, asked, nodes):
+def test_nodes_by_type(cluster_file, hosts, asked, nodes):
     config = run(hosts, **{"num_cpus": 0.5, **asked})
     if nodes is None:
         with pytest.raises(CapacityError, match=r"^resources\.device_host: no room for 1 device_host at 0\.5 CPU, "):
-            nodes_for(config, types)
+            nodes_for(config, cluster_file)
     else:
-        assert nodes_for(config, types)[1] == nodes
+        assert nodes_for(config, cluster_file)[1] == nodes
 
 
 @pytest.mark.parametrize(
@@ -75,16 +80,16 @@ def test_what_is_no_cluster_file_is_told_in_one_line(tmp_path, text, message):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        read_node_types(path)
+        read_cluster_file(path)
     assert message in str(caught.value)
     with pytest.raises(UserError, match=r"^--cluster .*: cannot be read \(No such file or directory\)$"):
-        read_node_types(tmp_path / "none.yaml")
+        read_cluster_file(tmp_path / "none.yaml")
 
 
 def test_the_files_that_come_with_rayfed_say_what_their_nodes_have():
     """All but Kubernetes' files; each has a GPU type, and none at first."""
     root = Path(__file__).parents[2]
     for name in ("cluster.yaml", "cluster/gcp.yaml"):
-        kinds = read_node_types(root / name)
+        kinds = read_cluster_file(root / name).types
         assert kinds[0].resources.get("GPU", 0) == 0
         assert any(kind.resources.get("GPU") and kind.least == 0 for kind in kinds)

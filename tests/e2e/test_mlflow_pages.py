@@ -97,12 +97,4 @@ def test_a_comparison_opens_on_a_line_per_run_and_their_samples(tmp_path: Path, 
     samples.locator("img").nth(1).wait_for()
     loaded = "images => images.map(image => image.complete && image.naturalWidth > 100)"
     assert samples.locator("img").evaluate_all(loaded) == [True, True]
-
-    experiment = address.split("/experiments/")[1].split("/")[0]
-    page.goto(f"{server}/#/experiments/{experiment}/runs?workflowType=machine_learning")
-    page.get_by_text("small-").first.click()
-    page.get_by_text("Best FID").first.wait_for()
-    figure = page.locator("img[alt=comparison]").first
-    figure.wait_for(state="attached")
-    assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     assert json.loads(done.out)["status"] == "finished"

@@ -81,7 +81,7 @@ def test_two_jobs_at_once_are_two_runs_each_under_one_name(cluster, folder):
     assert told[job_of(outs[0])]["metadata"] == {
         "rayfed_run": job_of(outs[0]),
         "rayfed_version": rayfed.__version__,
-        "rayfed_driver_cpus": "1",
+        "rayfed_driver_cpus": "0.5",
         "mlflow_experiment": "rayfed",
         "mlflow_run_name": f"{job_of(outs[0])}, seed 1",
     }
@@ -213,7 +213,7 @@ def test_a_head_without_a_cpu_for_the_driver_is_refused_at_once(folder):
         code, out = small.rayfed(folder, "submit", "jobs/small.yaml")
     assert code == 3
     assert out.startswith(
-        "rayfed: the head node has 0 CPU, and a job's driver needs 1 there; start it with --num-cpus=1"
+        "rayfed: the head node has 0 CPU, and a job's driver needs 0.5 there; start it with --num-cpus=1"
     )
     assert out.count("\n") == 1
 

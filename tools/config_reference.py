@@ -17,6 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
+from generated import write_or_check
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -52,12 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("RAYFED_RUNS_DIR", "RAYFED_STORE_STATES"):
         os.environ.pop(name, None)  # a default that is not everybody's
     text = "\n".join(page())
-    if "--check" not in arguments:
-        FILE.write_text(text)
-    elif not FILE.is_file() or FILE.read_text() != text:
-        print(f"docs/{FILE.name} is not current; `make docs` writes it", file=sys.stderr)
-        return 1
-    return 0
+    return write_or_check(FILE, text, arguments)
 
 
 def page() -> Iterator[str]:

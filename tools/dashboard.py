@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from generated import write_or_check
 from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard, DatasourceVariable, QueryVariable
 from grafana_foundation_sdk.builders.prometheus import Dataquery
@@ -66,12 +67,7 @@ CURVES: list[tuple[str, str, dict[str, str]]] = [
 def main(arguments: Sequence[str]) -> int:
     """Write the dashboard, or check it; gives the exit code."""
     text = JSONEncoder(sort_keys=True, indent=2).encode(dashboard().build()) + "\n"
-    if "--check" not in arguments:
-        FILE.write_text(text)
-    elif not FILE.is_file() or FILE.read_text() != text:
-        print(f"dashboards/{FILE.name} is not current; `make docs` writes it", file=sys.stderr)
-        return 1
-    return 0
+    return write_or_check(FILE, text, arguments)
 
 
 def dashboard() -> Dashboard:

@@ -76,20 +76,18 @@ class ElasticHosts:
         if failed and self._stillborn > STILLBORN:
             raise CapacityError(f"device hosts die as they start: {reason(failed)}")
 
-    def look(self) -> bool:
-        """Between rounds: see who has come and who must go; whether the hosts are others now."""
+    def look(self) -> None:
+        """Between rounds: see who has come and who must go."""
         if time.monotonic() - self._looked < LOOK_S:
-            return False
+            return
         self._looked = time.monotonic()
-        before = list(self.here)
         if self._coming:
             self._join(ray.wait(list(self._coming), num_returns=len(self._coming), timeout=0)[0])
         known, self._nodes = self._nodes, nodes.nodes()
-        if known != self._nodes:
+        if known != self._nodes or any(berth.node not in self._nodes for berth in self.here.values()):
             self._follow_nodes()
         else:
             self._let_go()
-        return list(self.here) != before
 
     def _follow_nodes(self) -> None:
         """Hosts go with their nodes, and come with new ones."""

@@ -117,7 +117,8 @@ class RaySession:
         self._scheduler = actors.start(actors.Scheduler, role, registry, self._brief, name=self._run)
 
     def _prepare_server(self, until: float) -> None:
-        prepared = self._group.server.prepare.remote(self._run, self._hosts, self.capacity.host_of, self._scheduler)
+        self._told = self._hosts  # as far as the server knows
+        prepared = self._group.server.prepare.remote(self._run, self._told, self.capacity.host_of, self._scheduler)
         self._await([prepared], until)
 
     @property
@@ -225,9 +226,12 @@ class RaySession:
         )
 
     def _round(self) -> Checkpoint:
-        if not self._pinned and self._elastic.look():
+        if not self._pinned:
+            self._elastic.look()
             self._await_hosts(1, time.monotonic() + self._config.ray.wait_s)
-            self._group.server.use.remote(self._hosts)
+            if self._hosts != self._told:
+                self._told = self._hosts
+                self._group.server.use.remote(self._told)
         checkpoint: Checkpoint = got(self._group.server.round.remote())
         kept = {device: self._kept(state) for device, state in checkpoint.devices.items()}
         checkpoint = replace(checkpoint, devices=kept)

@@ -80,7 +80,6 @@ def wait_for_another(session: RaySession, first: set[str]) -> None:
     end = time.monotonic() + SOON_S
     while not {berth.node for berth in session._elastic.here.values()} - first and time.monotonic() < end:
         session._elastic.look()
-        session._group.server.use.remote(session._hosts)
         time.sleep(1)
 
 

@@ -80,6 +80,11 @@ def kill(actor: Any) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def used(remote: RaySession) -> int:
+    """The hosts to which the server sends calls."""
+    return ray.get(remote._group.server.__ray_call__.remote(lambda server: len(server._hosts._hosts)))
+
+
 def test_a_dead_host_is_replaced_and_the_round_computed_again(pair: Any) -> None:
     remote, local, said = pair(configured(2))
     same(remote, local)
@@ -89,7 +94,7 @@ def test_a_dead_host_is_replaced_and_the_round_computed_again(pair: Any) -> None
     assert said[0].startswith("round 2 is computed again on 1 device host: ")
     remote._elastic.wait(2, time.monotonic() + 60)
     same(remote, local)
-    assert len(remote._hosts) == 2
+    assert len(remote._hosts) == used(remote) == 2
 
 
 def test_a_dead_server_and_a_dead_scheduler_are_replaced_too(pair: Any) -> None:
@@ -126,7 +131,7 @@ def test_a_range_takes_what_there_is_room_for_and_more_when_there_is_more(pair: 
     ray.kill(tenant)
     remote._elastic.wait(3, time.monotonic() + 60)
     same(remote, local)
-    assert len(remote._hosts) == 3
+    assert len(remote._hosts) == used(remote) == 3
 
 
 def test_a_run_that_finds_no_room_ends_and_reserves_nothing(cluster: None, federation: Federation) -> None:

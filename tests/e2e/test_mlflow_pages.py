@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.test_cli import TINY, rayfed
 
@@ -97,4 +98,15 @@ def test_a_comparison_opens_on_a_line_per_run_and_their_samples(tmp_path: Path, 
     samples.locator("img").nth(1).wait_for()
     loaded = "images => images.map(image => image.complete && image.naturalWidth > 100)"
     assert samples.locator("img").evaluate_all(loaded) == [True, True]
+
+    client = MlflowClient(server)
+    experiment = client.get_experiment_by_name("rayfed").experiment_id
+    [parent] = client.search_runs([experiment], f"tags.mlflow.runName = '{done.json['comparison']}'")
+    page = page.context.browser.new_page(viewport=page.viewport_size)
+    page.set_default_timeout(DRAWN_MS)
+    page.goto(f"{server}/#/experiments/{experiment}/runs/{parent.info.run_id}?workflowType=machine_learning")
+    page.get_by_text("Best FID").first.wait_for()
+    figure = page.locator("img[alt=comparison]").first
+    figure.wait_for(state="attached")
+    assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     assert json.loads(done.out)["status"] == "finished"

@@ -20,7 +20,7 @@ test: install
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: install
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 check: install
 	$(VENV)/bin/ruff check .

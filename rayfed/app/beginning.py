@@ -42,6 +42,8 @@ def begun(config: RunConfig, local: bool, watcher: "RunWatcher") -> Iterator[Beg
 
 @without_collections()
 def _load(config: RunConfig, local: bool, watcher: "RunWatcher") -> "Federation":
+    import sqlalchemy.orm  # noqa: F401  not beside a first query: SQLAlchemy asks its half-imported module
+
     import rayfed.app.run  # noqa: F401
     from rayfed.app.preparation import prepared
 

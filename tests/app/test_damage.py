@@ -10,8 +10,6 @@ from rayfed.store import Store
 from tests.app.test_resume import assert_same, begin, tree, whole
 from tests.test_cli import rayfed
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def everyone(rounds: int) -> dict[str, Any]:
     """A configuration of which no device is ever left out."""

@@ -24,7 +24,7 @@ from rayfed.models.networks import architecture
 from rayfed.store import Store
 from tests.test_cli import TINY
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @dataclass

@@ -21,7 +21,7 @@ import rayfed as library
 from rayfed.store import Store
 from tests.test_cli import TINY, Outcome, rayfed
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = pytest.mark.usefixtures("cache")
 
 STEPS = {"name": "fl-vanilla", "fraction": 0.5, "iterations": 1, "batch": 4}
 

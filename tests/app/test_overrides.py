@@ -9,7 +9,6 @@ import yaml
 from rayfed.config import load
 from tests.test_cli import TINY, Outcome, rayfed
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 FILE: dict[str, Any] = TINY | {"evaluation": {"every": 0}, "rounds": 1}
 
 

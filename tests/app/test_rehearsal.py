@@ -26,7 +26,7 @@ COSTS = ("sim_seconds", "bytes_up", "bytes_down", "bytes_across", "flops_devices
 
 
 @pytest.mark.parametrize("label", METHODS)
-def test_a_rehearsed_round_costs_what_a_real_one_does(label: str, one_thread: None) -> None:
+def test_a_rehearsed_round_costs_what_a_real_one_does(label: str) -> None:
     method = {"name": label.split()[0], "batch": 6, "iterations": 2} | METHODS[label]
     config = parse(
         {

@@ -15,8 +15,6 @@ from rayfed.store import Commit, Store
 from tests.states import last_commit
 from tests.test_cli import TINY, Outcome, rayfed
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TIMES = {"round_seconds", "seconds", "images_per_s", "updates_per_s", "epochs_per_s"}
 CLIENT = {"name": "c", "devices": [{"name": f"{i}", "capacity": 4_000, "time_factor": 1.0 + i} for i in range(3)]}
 METHODS: dict[str, dict[str, Any]] = {

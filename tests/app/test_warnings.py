@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.test_cli import TINY, Outcome, rayfed
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = pytest.mark.usefixtures("cache")
 
 SAYS_LITTLE = (
     "fid_classifier says little: the classifier of the data's classes is right on {}% of the test images, chance is "

@@ -42,7 +42,7 @@ def federation() -> Federation:
 
 
 @pytest.fixture
-def pair(cluster: None, federation: Federation, tmp_path: Path, one_thread: None) -> Iterator[Any]:
+def pair(cluster: None, federation: Federation, tmp_path: Path) -> Iterator[Any]:
     """A session of actors and one of this process, and what the first said."""
     made = []
 
@@ -97,6 +97,7 @@ def test_a_dead_host_is_replaced_and_the_round_computed_again(pair: Any) -> None
     assert len(remote._hosts) == used(remote) == 2
 
 
+@pytest.mark.slow
 def test_a_dead_server_and_a_dead_scheduler_are_replaced_too(pair: Any) -> None:
     remote, local, said = pair(configured(1))
     same(remote, local)
@@ -155,9 +156,7 @@ def test_a_run_that_finds_no_room_ends_and_reserves_nothing(cluster: None, feder
 
 
 @pytest.mark.slow
-def test_two_runs_that_need_all_there_is_run_one_after_the_other(
-    cluster: None, federation: Federation, one_thread: None
-) -> None:
+def test_two_runs_that_need_all_there_is_run_one_after_the_other(cluster: None, federation: Federation) -> None:
     """Each needs three of four CPUs; neither gets a half of it and waits for the other's for ever."""
     config = configured(3, cpus=1)
     first = RaySession(config, federation, lambda capacity, scaling: None)
@@ -179,7 +178,7 @@ def test_a_share_of_a_gpu_that_torch_cannot_use_is_told_of(pair: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_pool_keeps_a_group_for_the_next_run(cluster: None, federation: Federation, one_thread: None) -> None:
+def test_a_pool_keeps_a_group_for_the_next_run(cluster: None, federation: Federation) -> None:
     pool = ActorPool()
     first = RaySession(configured(2), federation, lambda capacity, scaling: None, pool)
     hosts = set(first._hosts)

@@ -159,6 +159,7 @@ def test_workers_outlive_the_server_and_others_start_without_it(command: list[st
     stand_in.wait(10)
 
 
+@pytest.mark.slow
 def test_ray_restarts_killed_workers_with_the_server_and_without(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RAY], env=environment(), check=True, capture_output=True, text=True, timeout=200
@@ -170,6 +171,7 @@ def test_ray_restarts_killed_workers_with_the_server_and_without(tmp_path: Path)
     assert alive["pid"] == second["pid"]
 
 
+@pytest.mark.slow
 def test_nothing_outlives_a_killed_driver() -> None:
     driver = subprocess.Popen([sys.executable, "-c", RAY, "wait"], env=environment(), stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None

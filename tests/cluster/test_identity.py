@@ -116,15 +116,13 @@ def assert_same_bits(one: Checkpoint, other: Checkpoint) -> None:
 
 
 IN_A_CELL = {"twin": {"network": {"kind": "cell"}, "devices": [{"jitter": 0.2}, {"dropout": 0.3}]}}
-OFTEN = ("fegan s=1 w=1", "centralized", "md-gan k=log N", "fsl-gan", "ren parallel")
+OFTEN = ("fegan s=1 w=1", "md-gan k=log N", "ren parallel")
 """The others share their code with these; they are slow together."""
 ALL = [label if label in OFTEN else pytest.param(label, marks=pytest.mark.slow) for label in METHODS]
 
 
 @pytest.mark.parametrize("label", ALL)
-def test_local_and_ray_fleets_end_with_the_same_weights(
-    label: str, federation: Federation, hosts: list[Any], one_thread: None
-) -> None:
+def test_local_and_ray_fleets_end_with_the_same_weights(label: str, federation: Federation, hosts: list[Any]) -> None:
     config = configure(label)
     local = train(config, federation, LocalFleet(host_of(config, federation)))
     ray.get([host.use.remote(config) for host in hosts])
@@ -140,10 +138,10 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
 @pytest.mark.parametrize(
     ("label", "more"),
     [
-        ("fegan s=1 w=1", {}),
+        pytest.param("fegan s=1 w=1", {}, marks=pytest.mark.slow),
         ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
         pytest.param("centralized", {}, marks=pytest.mark.slow),
-        ("md-gan k=log N", {"optimizer_state": "bfloat16"}),
+        pytest.param("md-gan k=log N", {"optimizer_state": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param("fegan s=1 w=1", {"optimizer_state": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param(
             "fsl-gan", {"twin": {"network": {"kind": "lan"}, "devices": [{"dropout": 0.05}]}}, marks=pytest.mark.slow
@@ -152,7 +150,7 @@ def test_local_and_ray_fleets_end_with_the_same_weights(
     ],
 )
 def test_a_whole_session_of_actors_equals_the_local_one(
-    label: str, more: dict[str, Any], federation: Federation, cluster: None, one_thread: None, tmp_path: Path
+    label: str, more: dict[str, Any], federation: Federation, cluster: None, tmp_path: Path
 ) -> None:
     """GeneratorServer and Scheduler as actors too; measured times aside, every metric is the same, and so are the files
     of the devices' states, which are named by their content."""
@@ -184,9 +182,8 @@ def test_a_whole_session_of_actors_equals_the_local_one(
     assert [each.events for each in courses[0]] == [each.events for each in courses[1]]
 
 
-def test_actors_that_go_from_run_to_run_train_what_new_ones_would(
-    federation: Federation, cluster: None, one_thread: None
-) -> None:
+@pytest.mark.slow
+def test_actors_that_go_from_run_to_run_train_what_new_ones_would(federation: Federation, cluster: None) -> None:
     """Three runs of unlike methods and numbers of hosts on one pool; then one whose hosts ask for more."""
     pool, seen = ActorPool(), list[set[str]]()
     for label, hosts, cpus in (

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError
 
 from rayfed.cluster.batch import Slot, run_batch
 from rayfed.cluster.fleet import RayFleet
@@ -84,6 +85,17 @@ def fleet(cluster: None, tmp_path: Path) -> Iterator[Any]:
         ray.kill(host)
 
 
+def wait_for(host: Any) -> None:
+    """Until Ray has restarted a host; calls to one that it is restarting raise."""
+    while True:
+        try:
+            ray.get(host.__ray_ready__.remote())
+        except ActorUnavailableError:
+            time.sleep(0.1)
+        else:
+            return
+
+
 ROOM = [client("a", TAIL, HEAD, TAIL), client("b", WHOLE)]
 """Client a's two larger devices can hold the last portion, any of its devices the others."""
 NO_ROOM = [client("a", HEAD, TAIL), client("b", WHOLE)]
@@ -94,7 +106,7 @@ NO_ROOM = [client("a", HEAD, TAIL), client("b", WHOLE)]
     [(ROOM, "begins again on"), pytest.param(NO_ROOM, "sits out", marks=pytest.mark.slow)],
 )
 def test_a_device_killed_in_a_step_is_replanned_around_and_the_round_completes(
-    clients: list[dict[str, Any]], outcome: str, fleet: Any, one_thread: None
+    clients: list[dict[str, Any]], outcome: str, fleet: Any
 ) -> None:
     """The weights are those of a LocalFleet in which the device answers nothing from the same call on."""
     config = configure(clients, iterations=3, micro_batches=2)
@@ -106,7 +118,8 @@ def test_a_device_killed_in_a_step_is_replanned_around_and_the_round_completes(
     (event,) = told(first)
     assert event.startswith(f"client a lost a/{victim} in batch 2: {outcome}")
     assert [report.client for report in reports] == ([0, 1] if outcome.startswith("begins") else [1])
-    ray.get([host.__ray_ready__.remote() for host in ray_fleet._hosts._hosts])
+    for host in ray_fleet._hosts._hosts:
+        wait_for(host)
     second, reports = server.round(first, ray_fleet)
     ray_fleet.settle()
     assert [report.client for report in reports] == [0, 1]

@@ -60,6 +60,7 @@ def job_of(out: str) -> str:
     return next(line.split()[1] for line in out.splitlines() if line.startswith("job ") and "is submitted" in line)
 
 
+@pytest.mark.slow
 def test_two_jobs_at_once_are_two_runs_each_under_one_name(cluster, folder):
     command = ("submit", "jobs/small.yaml", "rounds=3")
     processes = [cluster.start(folder, *command, f"seed={seed}") for seed in (1, 2)]
@@ -139,6 +140,7 @@ def whole(folder: Path, rounds: int) -> dict[str, np.ndarray]:
     return store_of(folder).latest("whole").arrays
 
 
+@pytest.mark.slow
 def test_a_jobs_exit_code_and_its_one_line_are_those_of_its_driver(cluster, folder):
     code, out = cluster.rayfed(folder, "submit", "jobs/small.yaml", "data.name=npz:/nowhere/images.npz")
     assert code == 2

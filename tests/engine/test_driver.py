@@ -21,7 +21,7 @@ from rayfed.store import Commit, Store
 from rayfed.tasks.base import EvaluationFailure
 from rayfed.tracking import NoTracker
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = pytest.mark.usefixtures("cache")
 
 ROUNDS, BATCH, ITERATIONS, PARTICIPANTS = 5, 4, 2, 2
 MODEL_BYTES = 4 * (85_687 + 4_385)

@@ -19,7 +19,7 @@ from rayfed.engine.simulation import TOTALS
 from rayfed.methods.spec import method_of
 from rayfed.store import Store
 
-pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+pytestmark = pytest.mark.usefixtures("cache")
 
 OLD = Path(__file__).parents[1] / "stores" / "e7c9bc6.db"
 DONE, ROUNDS = 2, 4

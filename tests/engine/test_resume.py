@@ -52,7 +52,7 @@ def federation() -> Federation:
 
 
 @pytest.mark.parametrize("label", list(METHODS))
-def test_a_resumed_run_equals_an_unbroken_one(label: str, tmp_path: Path, one_thread: None) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(label: str, tmp_path: Path) -> None:
     unbroken = session(label)
     unbroken.start(None)
     expected = [unbroken.round() for _ in range(4)]

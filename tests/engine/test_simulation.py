@@ -19,8 +19,6 @@ from rayfed.scheduling.scheduler import Scheduler
 from rayfed.tasks.gan import GanTask
 from tests.methods.federation import Federation, networks
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 COUNTS = [[5, 3], [4, 4], [9, 0], [2, 7]]
 LAN = {"kind": "lan", "hop_s": 0.05}
 SLOW_ODD = [{}, {"time_factor": 1e6}]

@@ -110,7 +110,7 @@ def config() -> Any:
     return parse(TINY | {"rounds": 5, "evaluation": {"every": 0}})
 
 
-def test_a_callback_of_ones_own_ends_a_run_and_the_run_can_go_on(quiet, one_thread):
+def test_a_callback_of_ones_own_ends_a_run_and_the_run_can_go_on(quiet):
     until = Until(2)
     result = rayfed.run(config(), callbacks=[until], **quiet)
     assert (result.status, len(result.metrics)) == ("finished", 2)

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from rayfed.data.population import Population
 from rayfed.engine.trainer import Trainer
 from rayfed.fleet.local import LocalFleet
@@ -12,8 +10,6 @@ from rayfed.methods.exchange import Report
 from rayfed.methods.fedavg import Server
 from rayfed.plugins import methods
 from tests.methods.federation import Federation
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 REPORTS = [
     Report(0, 3, {"loss_d": 1.0}),

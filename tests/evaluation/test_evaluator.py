@@ -10,8 +10,7 @@ import pytest
 from rayfed.config import Evaluation
 from rayfed.errors import UserError
 from rayfed.evaluation.evaluator import Evaluator, check
-
-WEIGHTS = os.environ.get("RAYFED_FID_WEIGHTS")
+from tests.inception import WEIGHTS, needs_weights
 
 
 def build(digits, cache_dir, **config):
@@ -95,8 +94,9 @@ def test_other_images_are_refused(digits, tmp_path, images):
         build(digits, tmp_path, extractor="classifier").evaluate(images)
 
 
-@pytest.mark.skipif(not WEIGHTS, reason="RAYFED_FID_WEIGHTS does not name Inception weights")
-def test_auto_with_weights_gives_both(digits, tmp_path):
+@needs_weights
+def test_auto_with_weights_gives_both(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYFED_FID_WEIGHTS", WEIGHTS)
     evaluator = build(digits, tmp_path)
     assert evaluator.metrics == ("fid", "fid_classifier")
     assert check(Evaluation()) is None

@@ -15,9 +15,7 @@ from rayfed.errors import UserError
 from rayfed.evaluation.fid import frechet_distance, statistics
 from rayfed.evaluation.inception import InceptionExtractor
 from rayfed.evaluation.weights import FILE, find_weights
-
-WEIGHTS = os.environ.get("RAYFED_FID_WEIGHTS")
-needs_weights = pytest.mark.skipif(not WEIGHTS, reason="RAYFED_FID_WEIGHTS does not name Inception weights")
+from tests.inception import WEIGHTS, needs_weights
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +62,13 @@ def real(extractor, rgb, gray):
     return a, b, frechet_distance(a, b)
 
 
+@pytest.mark.slow
 @needs_weights
 def test_fid_of_rgb_and_grayscale_is_pytorch_fids(real, rgb, gray, tmp_path):
     assert real[2] == pytest.approx(pytorch_fid(rgb, gray, tmp_path), rel=1e-3)
 
 
+@pytest.mark.slow
 @needs_weights
 def test_noise_is_further_than_other_real_images(extractor, real):
     noise = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), np.uint8)

@@ -31,8 +31,6 @@ from tests.methods.federation import (
     vector,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 B = 5
 COUNTS = [[8, 0, 2], [0, 3, 3], [5, 5, 14]]
 METHOD = {"name": "asyn-dgan", "batch": B, "iterations": 1}

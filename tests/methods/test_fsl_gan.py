@@ -108,7 +108,7 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("split", ["two devices", "three devices", "four devices"])
-def test_twenty_steps_split_end_with_the_bits_of_the_unsplit(split: str, one_thread: None) -> None:
+def test_twenty_steps_split_end_with_the_bits_of_the_unsplit(split: str) -> None:
     unsplit = train(configure(**SPLITS["one device"], iterations=10))
     other = train(configure(**SPLITS[split], iterations=10))
     for name, vector in unsplit.items():
@@ -437,7 +437,7 @@ def test_micro_batches_pass_through_a_discriminator_without_it(model: str) -> No
     assert preflight(of_one_client(model, micro=2)) == []
 
 
-def test_networks_of_ones_own_have_the_gradient_of_the_whole_batch(one_thread: None) -> None:
+def test_networks_of_ones_own_have_the_gradient_of_the_whole_batch() -> None:
     """In micro-batches too, but for the order in which it is summed up."""
     found = []
     for micro in (1, 3):
@@ -449,7 +449,7 @@ def test_networks_of_ones_own_have_the_gradient_of_the_whole_batch(one_thread: N
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-8)
 
 
-def test_plans_that_follow_drifting_speeds_change_no_weight(one_thread: None) -> None:
+def test_plans_that_follow_drifting_speeds_change_no_weight() -> None:
     """Each device can hold everything; who is fastest changes, and Adam's moments go where the blocks go."""
     clients = [client("a", WHOLE, WHOLE, WHOLE), client("b", WHOLE, WHOLE)]
     (steady, steady_told), (drifting, drifting_told) = (drift_run(clients, drift) for drift in (0.0, 1.0))
@@ -493,7 +493,7 @@ STRATEGIES = ("optimal", "sorted_single", "sorted_multiple", "random_single", "r
     ("network", "tolerance"),
     [({"kind": "lan"}, 1e-9), ({"kind": "wired", "latency_s": 0.003, "up_mbps": 2.0}, 6e-4)],
 )
-def test_the_plans_seconds_are_the_twins(network: dict[str, Any], tolerance: float, one_thread: None) -> None:
+def test_the_plans_seconds_are_the_twins(network: dict[str, Any], tolerance: float) -> None:
     """Two strategies' rounds differ by what their plans differ by, and none is faster than `optimal`.
 
     A round is 2 iterations; what the server does and sends to the first device is the same for all but for the latter's

@@ -31,8 +31,6 @@ from tests.methods.federation import (
     vector,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 B = 4
 COUNTS = [[3, 6], [9, 0], [1, 4], [5, 5], [2, 7]]
 NO_LOSSES = {"loss_g": 0.0, "loss_d": 0.0}

@@ -30,8 +30,6 @@ from tests.methods.federation import (
     vector,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 B = 6
 COUNTS = [[8, 4], [0, 3], [9, 9], [2, 3]]
 """12, 3, 18 and 5 samples: with batches of 6 the devices' m_k are 6, 3, 6 and 5."""

@@ -78,7 +78,7 @@ def test_the_next_round_does_not_know_what_happened_in_the_last() -> None:
         {"name": "asyn-dgan"},
     ],
 )
-def test_a_round_goes_on_from_what_the_store_keeps(method: dict[str, Any], one_thread: None) -> None:
+def test_a_round_goes_on_from_what_the_store_keeps(method: dict[str, Any]) -> None:
     """The second round after the first, and after what a commit of the first keeps, through JSON: the same state."""
     federation, resumed = (
         Federation(method | {"batch": 3, "iterations": 1}, [[4, 3], [0, 5], [6, 6], [2, 2]]) for _ in range(2)

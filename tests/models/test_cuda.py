@@ -67,7 +67,7 @@ def test_a_step_on_what_lies_on_the_gpu_does_without_the_host(name: str) -> None
     assert cuda.transfers[before:] == []
 
 
-def test_the_static_step_trains_the_same_bits_in_memory_that_stays(one_thread: None) -> None:
+def test_the_static_step_trains_the_same_bits_in_memory_that_stays() -> None:
     """A graph reads and writes where the weights, moments and inputs were when it was captured."""
     side = architecture("dcgan28").side
     batches = list(np.random.default_rng(0).integers(0, 256, (2, BATCH, 1, side, side), np.uint8))
@@ -101,6 +101,7 @@ def test_the_benchmark_says_in_one_line_that_there_is_no_gpu() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
+@pytest.mark.slow
 def test_the_benchmark_is_rehearsed_on_a_cpu() -> None:
     done = subprocess.run([sys.executable, BENCHMARK, "--cpu"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

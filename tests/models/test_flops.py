@@ -10,8 +10,6 @@ from rayfed.config import Model
 from rayfed.models.flops import Meter, counted
 from rayfed.models.gan import GAN
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def net() -> nn.Module:
     """Images [B, 2, 8, 8] to [B, 3, 4, 4] by 5x5 kernels, then 48 values to 7."""

@@ -14,8 +14,6 @@ from rayfed.models import flat
 from rayfed.models.gan import GAN, gan_of, to_images, to_uint8
 from rayfed.models.networks import LATENT, architecture
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def batches(count: int = 3, size: int = 8, side: int = 32) -> list[np.ndarray]:
     rng = np.random.default_rng(0)

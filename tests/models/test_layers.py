@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 from rayfed.models.layers import UpsampleConv2d
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def folded(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """The same arithmetic in torch's own operations, its backward pass left to autograd."""

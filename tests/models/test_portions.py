@@ -13,7 +13,6 @@ from rayfed.models.gan import GAN
 from rayfed.models.networks import ARCHITECTURES
 from rayfed.models.portions import blocks, describe, described
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCKS = {"lsgan": 5, "dcgan28": 4, "dcgan32": 4, "dcgan64": 5}
 
 

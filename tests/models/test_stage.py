@@ -15,8 +15,6 @@ from rayfed.models import flat
 from rayfed.models.portions import blocks
 from rayfed.models.stage import MOMENTS, Arrays, Stage, activation_codec, to_array, to_tensor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BATCH, CLASSES, STEPS = 6, 5, 4
 ADAM = Model(lr=3e-3, beta1=0.6, beta2=0.95)
 

@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_a_name_that_stands_for_nothing_is_told_in_one_line(folder: Path, key: str, name: str, message: str) -> None:
-    outcome = rayfed(folder, "run", "tiny.yaml", f"{key}={name!r}")
+    outcome = rayfed(folder, "run", "tiny.yaml", "--local", f"{key}={name!r}")
     assert outcome == Outcome(2, "", f"rayfed: {key} = {name!r}: {message}\n")
 
 
@@ -83,7 +83,7 @@ def test_a_name_that_stands_for_nothing_is_told_in_one_line(folder: Path, key: s
 )
 def test_another_object_is_told_in_one_line(folder: Path, key: str, message: str) -> None:
     (folder / "holds_a_module.py").write_text("import json as OBJECT\n")
-    outcome = rayfed(folder, "run", "tiny.yaml", f"{key}=holds_a_module:OBJECT")
+    outcome = rayfed(folder, "run", "tiny.yaml", "--local", f"{key}=holds_a_module:OBJECT")
     assert outcome == Outcome(2, "", f"rayfed: {key} = 'holds_a_module:OBJECT': {message}\n")
 
 

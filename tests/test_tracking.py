@@ -341,6 +341,7 @@ assert tracker.close("FINISHED") is None
 """
 
 
+@pytest.mark.slow
 def test_a_first_run_prints_nothing(tmp_path):
     command = [sys.executable, "-c", QUIET_RUN, f"sqlite:///{tmp_path}/first.db", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)

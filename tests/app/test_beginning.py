@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import psutil
+import pytest
 import yaml
 
 from tests.test_cli import TINY
@@ -20,6 +21,7 @@ def test_what_comes_before_the_start_of_ray_imports_neither_torch_nor_mlflow():
     assert found.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_run_refused_while_ray_starts_leaves_no_ray_and_no_mlflow(tmp_path, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"tracking": {"enabled": True}}))
     keys = ["data.name=npz:no-such-file.npz", "runs_dir=runs"]

@@ -158,6 +158,7 @@ def test_counts_that_nobody_asked_for_and_that_cannot_be_are_a_dash(tmp_path, ca
     assert "small: finished, 1 round in " in outcome.err
 
 
+@pytest.mark.slow
 def test_the_file_of_the_page_is_complete(tmp_path, cache):
     """docs/compare.md's, with settings that make it quick."""
     [text] = re.findall(

@@ -51,6 +51,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     return folder, name, run.info.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "loads"), [(0, "mlflow.pytorch.load_model("), (1, "torch.export.load(")])
 def test_the_documented_snippets_draw_the_generators_images_without_rayfed(tracked, number, loads):
     """As docs/metrics.md has them; noise that is known takes the place of theirs."""

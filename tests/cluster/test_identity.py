@@ -139,7 +139,11 @@ def test_local_and_ray_fleets_end_with_the_same_weights(label: str, federation: 
     ("label", "more"),
     [
         pytest.param("fegan s=1 w=1", {}, marks=pytest.mark.slow),
-        ("fegan s=1 w=1", {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}}),
+        pytest.param(
+            "fegan s=1 w=1",
+            {"wire": "int8", "devices": {"count": 8, "weak_fraction": 0.5}},
+            marks=pytest.mark.slow,
+        ),
         pytest.param("centralized", {}, marks=pytest.mark.slow),
         pytest.param("md-gan k=log N", {"optimizer_state": "bfloat16"}, marks=pytest.mark.slow),
         pytest.param("fegan s=1 w=1", {"optimizer_state": "bfloat16"}, marks=pytest.mark.slow),

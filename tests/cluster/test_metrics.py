@@ -48,6 +48,7 @@ def checkpoint(round: int, seconds: float, dropped: int) -> Checkpoint:
     return Checkpoint(State(round, {}), (), {}, metrics=shown | rest, traffic=traffic)
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_run_are_there_while_it_goes_on_and_gone_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rounds of 0.15 and 7 seconds; then none for longer than Ray keeps a gauge. Another run is beside it."""
     monkeypatch.setattr(metrics, "REFRESH_S", 0.2)

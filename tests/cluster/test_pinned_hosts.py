@@ -101,6 +101,7 @@ ROOM = [client("a", TAIL, HEAD, TAIL), client("b", WHOLE)]
 NO_ROOM = [client("a", HEAD, TAIL), client("b", WHOLE)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clients", "outcome"),
     [(ROOM, "begins again on"), pytest.param(NO_ROOM, "sits out", marks=pytest.mark.slow)],

@@ -82,6 +82,7 @@ def tracked(demo):
     return client, run
 
 
+@pytest.mark.slow
 def test_the_demo_tells_the_user_no_more_than_how_it_goes(demo):
     noise = (demo / "err.txt").read_text()
     assert not [word for word in ("Warning", "WARNING", "Traceback", "core_worker", "Error") if word in noise], noise
@@ -91,6 +92,7 @@ def test_the_demo_tells_the_user_no_more_than_how_it_goes(demo):
     assert "ui --backend-store-uri sqlite:///rayfed-runs/mlflow.db\n" in table
 
 
+@pytest.mark.slow
 def test_the_demos_configuration_and_metrics_are_in_mlflow(demo, tracked):
     client, run = tracked
     [record] = store_of(demo).runs()
@@ -112,6 +114,7 @@ def test_the_demos_configuration_and_metrics_are_in_mlflow(demo, tracked):
     assert not [name for name in run.data.metrics if name.startswith("seen_class")]
 
 
+@pytest.mark.slow
 def test_the_demos_pictures_are_in_mlflow(tracked):
     _, run = tracked
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
@@ -124,6 +127,7 @@ def test_the_demos_pictures_are_in_mlflow(tracked):
             assert picture.size == (8 * 98 + 2, 8 * 98 + 2)  # 64 images of 32x32, enlarged three times
 
 
+@pytest.mark.slow
 def test_the_demos_generator_comes_back_from_mlflow(demo, tracked):
     client, run = tracked
     generator = runs.load(store_of(demo).runs()[0].id, str(demo / "rayfed-runs")).generator()

@@ -94,6 +94,7 @@ def test_other_images_are_refused(digits, tmp_path, images):
         build(digits, tmp_path, extractor="classifier").evaluate(images)
 
 
+@pytest.mark.slow
 @needs_weights
 def test_auto_with_weights_gives_both(digits, tmp_path, monkeypatch):
     monkeypatch.setenv("RAYFED_FID_WEIGHTS", WEIGHTS)

@@ -91,6 +91,7 @@ def test_momentum_begins_with_the_second_step(folder: Path) -> None:
     np.testing.assert_allclose(more[moved], first[moved], rtol=1e-2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ray_finds_the_method_beside_the_configuration_and_trains_the_same_weights(
     folder: Path, undisturbed: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,1 @@
+"""Measurements, side by side; each is a script of its own."""

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-slow check docs clean
+.PHONY: install demo test test-slow test-long check docs clean
 
 install: $(STAMP)
 
@@ -20,7 +20,10 @@ test: install
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: install
-	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	$(VENV)/bin/python -m pytest -m "slow and not long" -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+
+test-long: install
+	$(VENV)/bin/python -m pytest -m long
 
 check: install
 	$(VENV)/bin/ruff check .

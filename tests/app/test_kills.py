@@ -12,6 +12,7 @@ from tests.app.kills import KILLS, ROUNDS
 from tests.states import last_commit
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_that_is_killed_twenty_times_ends_as_one_that_nobody_disturbed(tmp_path: Path) -> None:
     """Its weights, its devices' states and its history are the same bit for bit, and no file is left over."""

@@ -1,6 +1,8 @@
 """One small private Ray for all tests of this folder; more CPUs than the machine has, for tests sleep a lot."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -21,3 +23,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """For a Ray of the test's own: a socket's path may have 107 bytes, and pytest's are long."""
+    with tempfile.TemporaryDirectory(prefix="rf-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

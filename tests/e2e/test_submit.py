@@ -158,6 +158,7 @@ def test_a_jobs_exit_code_and_its_one_line_are_those_of_its_driver(cluster, fold
     assert (code, out) == (0, f"job {run} has ended already\n")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_comparison_is_one_job(cluster, folder):
     base = "\n  ".join(["base:", *(line for line in JOB.strip().splitlines() if not line.startswith("method"))])
@@ -188,6 +189,7 @@ def test_rays_own_command_submits_a_run_as_well(cluster, folder):
     assert store(cluster).run(run).status == "finished"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_cluster_without_rayfed_gets_it_as_a_wheel(folder, tmp_path_factory):
     """Its Python has what rayfed needs; pip takes the wheel alone, from what was sent."""

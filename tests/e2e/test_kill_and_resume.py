@@ -129,6 +129,7 @@ def test_ctrl_c_ends_the_round_and_says_how_to_go_on(tmp_path, undisturbed, scra
     assert {path.name for path in elsewhere.iterdir()} == {"out.txt", "err.txt"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_device_host_is_replaced_and_its_work_done_again(tmp_path, undisturbed):
     store = prepare(tmp_path)

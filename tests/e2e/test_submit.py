@@ -89,6 +89,7 @@ def test_two_jobs_at_once_are_two_runs_each_under_one_name(cluster, folder):
     assert not [name for name in told if name.startswith("rayfed-version")]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_job_that_was_left_alone_and_stopped_goes_on_to_the_weights_of_one_that_never_was(cluster, folder):
     submitted = cluster.start(folder, "submit", "jobs/small.yaml", "rounds=100000")

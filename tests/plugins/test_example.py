@@ -81,6 +81,7 @@ def test_its_callback_hears_of_every_evaluation(folder: Path, site: Path) -> Non
     ]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_its_own_tests_pass_on_ray_too(folder: Path, site: Path) -> None:
     arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lookahead.py"]

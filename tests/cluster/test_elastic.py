@@ -113,7 +113,8 @@ def test_with_all_hosts_dead_the_run_waits_for_another(pair: Any) -> None:
     remote, local, said = pair(configured(1))
     kill(remote._hosts[0])
     same(remote, local)
-    assert any("computed again on 1 device host" in line for line in said)
+    [told] = [line for line in said if not line.startswith("the cluster is busy")]  # as where a host is slow to start
+    assert told.startswith("round 1 is computed again on 1 device host: ")
 
 
 @pytest.mark.slow
@@ -191,7 +192,6 @@ def test_a_pool_keeps_a_group_for_the_next_run(cluster: None, federation: Federa
     second.end()
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_on_a_cluster_that_grows_a_lost_node_is_replaced_and_at_the_end_none_is_left(
     short_folder: Path,
@@ -207,7 +207,6 @@ def test_on_a_cluster_that_grows_a_lost_node_is_replaced_and_at_the_end_none_is_
     assert any(line.startswith("round 3 is computed again on ") for line in found["said"])
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_a_node_that_announces_its_end_gets_no_more_calls_and_what_no_type_holds_is_refused(
     short_folder: Path,

@@ -11,9 +11,18 @@ from rayfed.errors import CapacityError, UserError
 HERE = platform.python_version()
 
 
+def is_refused(python: str) -> bool:
+    try:
+        refuse_versions("http://head:8265", ray.__version__, python)
+    except UserError:
+        return True
+    return False
+
+
 def test_the_same_versions_are_taken_whatever_pythons_third_number():
-    minor = ".".join(HERE.split(".")[:2])
-    refuse_versions("http://head:8265", ray.__version__, f"{minor}.99")
+    major, minor, _ = HERE.split(".")
+    other = f"{major}.{int(minor) + 1}.0"
+    assert [is_refused(python) for python in (HERE, f"{major}.{minor}.99", other)] == [False, False, True]
 
 
 def test_another_minor_python_is_refused():

@@ -85,17 +85,20 @@ def assert_same(found: Whole, expected: Whole) -> None:
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_killed_driver_leaves_no_trace_in_the_weights(tmp_path, undisturbed):
+def test_a_driver_killed_three_times_leaves_no_trace_in_the_weights(tmp_path, undisturbed):
     seed = random.SystemRandom().randrange(2**32)
-    print(f"moment of the kill: random.Random({seed})")
+    print(f"moments of the kills: random.Random({seed})")
     moments, store = random.Random(seed), prepare(tmp_path)
-    with running(tmp_path, "run", "config.yaml") as process:
-        seconds = wait_for_rounds(process, tmp_path, store, 2)
-        time.sleep(moments.uniform(0, min(seconds, 1)))
-        kill_driver(process)
-    [record] = store.runs()
-    assert (record.status, record.rounds < ROUNDS) == ("running", True)
-    done = rayfed(tmp_path, "resume", record.id)
+    arguments = ["run", "config.yaml"]
+    for _ in range(3):
+        with running(tmp_path, *arguments) as process:
+            seconds = wait_for_rounds(process, tmp_path, store, 2)
+            time.sleep(moments.uniform(0, min(seconds, 1)))
+            kill_driver(process)
+        [record] = store.runs()
+        assert (record.status, record.rounds < ROUNDS) == ("running", True)
+        arguments = ["resume", record.id]
+    done = rayfed(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     assert_same(whole(store), undisturbed)
 

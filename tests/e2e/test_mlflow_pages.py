@@ -106,4 +106,8 @@ def test_a_comparison_opens_on_a_line_per_run_and_their_samples(tmp_path: Path, 
     page.set_default_timeout(DRAWN_MS)
     page.goto(f"{server}/#/experiments/{experiment}/runs/{parent.info.run_id}?workflowType=machine_learning")
     page.get_by_text("Best FID").first.wait_for()
+    page.get_by_text("Show more").first.click()
+    figure = page.locator("img[src*='comparison.png']").first
+    figure.wait_for(state="attached")
+    assert figure.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     assert json.loads(done.out)["status"] == "finished"

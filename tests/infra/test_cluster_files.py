@@ -202,14 +202,22 @@ def services() -> list[dict[str, Any]]:
     "manifest", [*services(), *pods()], ids=lambda each: f"{each['kind']}-{each['metadata']['name']}"
 )
 def test_kubernetes_own_kinds_have_its_fields(manifest: dict[str, Any]) -> None:
-    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    assert fault(manifest) == ""
 
 
 def test_a_misspelt_field_of_a_pod_is_found() -> None:
     pod = pods()[1]
     pod["spec"]["tolerationss"] = pod["spec"].pop("tolerations")
-    with pytest.raises(kubernetes_validate.ValidationError, match="tolerationss"):
-        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    assert "tolerationss" in fault(pod)
+
+
+def fault(manifest: dict[str, Any]) -> str:
+    """What Kubernetes' schema has against a manifest; empty if it has nothing."""
+    try:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return str(error)
+    return ""
 
 
 def test_what_the_pods_refer_to_is_there() -> None:

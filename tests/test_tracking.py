@@ -50,6 +50,28 @@ def steps(client, run_id, name):
     return [(metric.step, metric.value) for metric in client.get_metric_history(run_id, name)]
 
 
+def test_two_processes_begin_with_a_new_database_at_once(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from rayfed import config
+from rayfed.tracking import Tracker
+Path(sys.argv[2]).touch()
+while not all(map(Path.exists, map(Path, sys.argv[2:]))): time.sleep(0.01)
+tracker = Tracker(config.Tracking(uri=sys.argv[1]), "", None, "r", {}, {})
+print(tracker.run_id, tracker.close("FINISHED"))
+"""
+    uri, marks = f"sqlite:///{tmp_path}/mlflow.db", [str(tmp_path / name) for name in "ab"]
+    commands = [[sys.executable, "-c", code, uri, *order] for order in (marks, marks[::-1])]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    processes = [subprocess.Popen(command, cwd=tmp_path, **pipes) for command in commands]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("rayfed").experiment_id])
+    assert sorted(f"{run.info.run_id} None" for run in runs) == sorted(text.strip().splitlines()[-1] for text in said)
+
+
 def test_a_run_reads_back_through_a_fresh_client(uri, tmp_path):
     params = {"method.name": "fegan", "rounds": 3, "long": "x" * 20_000}
     tracker = track(uri, tmp_path, params=params, tags={"host": "a", "long": "y" * 20_000})
@@ -76,7 +98,7 @@ def test_a_run_reads_back_through_a_fresh_client(uri, tmp_path):
     assert (folder / "notes" / "note.txt").read_text() == "one"
     assert run.data.tags["extractor"] == "classifier"
     [image] = (folder / "images").glob("samples*step*2*.png")
-    assert PIL.Image.open(image).getpixel((3, 1)) == (7, 7, 7)
+    assert PIL.Image.open(image).getpixel((3, 1)) == 7  # grey stays grey
 
 
 def test_metrics_that_are_not_finite_do_not_fail_the_run(uri, tmp_path):

@@ -61,6 +61,7 @@ class StoreCallback(Callback):
     def on_begin(self, config: RunConfig, history: History) -> None:
         self._config, self._task = config, method_of(config).task
         self._judged = [(round, metrics) for round, metrics in history if self._is_judged(metrics)]
+        self._dropped = self._superseded()
 
     def on_start(self, checkpoint: Checkpoint) -> None:
         self._commit(checkpoint)
@@ -69,15 +70,17 @@ class StoreCallback(Callback):
         self._commit(checkpoint)
 
     def on_evaluation(self, result: EvaluationResult, pictures: Mapping[str, Path]) -> None:
-        if result.metrics:
-            self._store.set_metric(self._run_id, result.round, result.metrics)
+        if not result.metrics:
+            return
         if self._is_judged(result.metrics):
             self._judged.append((result.round, result.metrics))
-            judged = {round for round, _ in self._judged}
-            kept = {round for round in self._store.outcomes(self._run_id) if round not in judged}
-            if (best := best_round(self._task.metrics, self._judged)) is not None:
-                kept.add(best)
-            self._store.keep_outcomes(self._run_id, kept)
+        superseded = self._superseded()
+        self._store.set_metric(self._run_id, result.round, result.metrics, superseded - self._dropped)
+        self._dropped |= superseded
+
+    def _superseded(self) -> set[int]:
+        """The judged rounds but for the best: what was judged of them is not kept."""
+        return {round for round, _ in self._judged} - {best_round(self._task.metrics, self._judged)}
 
     def _is_judged(self, metrics: Mapping[str, float]) -> bool:
         return any(metric.name in metrics for metric in self._task.metrics)

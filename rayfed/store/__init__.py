@@ -178,11 +178,6 @@ class Store:
             arrays = db.execute(kept).scalar_one_or_none()
         return None if arrays is None else load(arrays)
 
-    def keep_outcomes(self, run_id: str, rounds: Collection[int]) -> None:
-        """Drop what the task judges of all rounds but these."""
-        with self._writing(run_id) as db:
-            db.execute(OUTCOMES.delete().where(OUTCOMES.c.run_id == run_id, OUTCOMES.c.round.not_in(rounds)))
-
     def latest(self, run_id: str, until: int | None = None) -> Commit | None:
         """The last kept commit, or the last up to round `until`, with the state every device had then; None if none."""
         at = sa.select(sa.func.max(STATES.c.round)).where(STATES.c.run_id == run_id)
@@ -216,14 +211,21 @@ class Store:
             )
             return [(row.round, row.data) for row in rows]
 
-    def set_metric(self, run_id: str, round: int, metrics: Mapping[str, float]) -> None:
-        """Merge metrics that come after the round's commit (an FID) into it. Raises KeyError if it is not there."""
+    def set_metric(
+        self, run_id: str, round: int, metrics: Mapping[str, float], superseded: Collection[int] = ()
+    ) -> None:
+        """Merge metrics that come after the round's commit (an FID) into it. Raises KeyError if it is not there.
+
+        What the task judges of the rounds that are `superseded` is dropped.
+        """
         where = sa.and_(ROUNDS.c.run_id == run_id, ROUNDS.c.round == round)
         with self._writing(run_id) as db:
             old = db.execute(sa.select(ROUNDS.c.metrics).where(where)).scalar_one_or_none()
             if old is None:
                 raise KeyError(f"run {run_id!r} has no round {round}")
             db.execute(ROUNDS.update().where(where).values(metrics=old | _encode(metrics)))
+            if superseded:
+                db.execute(OUTCOMES.delete().where(OUTCOMES.c.run_id == run_id, OUTCOMES.c.round.in_(superseded)))
 
     @contextmanager
     def _writing(self, run_id: str) -> Iterator[sa.Connection]:

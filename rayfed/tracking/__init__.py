@@ -4,12 +4,10 @@ MLflow takes a second to import, which happens when a tracker, or an input, is f
 """
 
 import copy
-import logging
 import os
 import shlex
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -18,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import PIL.Image
-import sqlalchemy
 
 from rayfed import config, rayjob
 from rayfed.errors import UserError, mask
 from rayfed.tasks.base import Metric
+from rayfed.tracking.client import connect, experiment_of
 from rayfed.tracking.models import Judged, log_model, register
 from rayfed.tracking.origin import Input, source_tags
 from rayfed.tracking.pages import EXPERIMENT_KIND, charts_page, charts_view, run_page
@@ -35,8 +33,6 @@ if TYPE_CHECKING:
 
 FITTING = (640, 640)
 """Pixels of an image in a description, which MLflow shows as large as it is."""
-_OPENING = threading.Lock()
-"""Held while a database is migrated, once."""
 
 
 class Tracker:
@@ -61,7 +57,7 @@ class Tracker:
         """
         self.uri = _uri(tracking, default_uri)
         try:
-            client = _client(self.uri)
+            client = connect(self.uri)
             self.run_id = run_id or _start(client, tracking.experiment, artifact_dir, run_name, params)
             for key, value in tags.items():
                 client.set_tag(self.run_id, key, _tag(value))
@@ -98,18 +94,18 @@ class Tracker:
         self._sender.put("files", partial(self._client.log_artifact, self.run_id, str(path), folder))
 
     def log_image(self, name: str, path: str | Path, step: int) -> None:
-        """Show an image file in the run's charts under `name` at `step`."""
-        self._sender.put("images", partial(self._client.log_image, self.run_id, _image(path), key=name, step=step))
+        """Show an image file, which must stay as it is until it is sent, in the run's charts under `name` at `step`."""
+        self._sender.put("images", partial(_log_image, self._client, self.run_id, path, key=name, step=step))
 
     def describe(self, text: str, images: Mapping[str, str | Path]) -> None:
-        """Head the run's page with a text and images, each made to fit and kept as the artifact NAME.png.
+        """Head the run's page with a text and image files, each made to fit and kept as the artifact NAME.png.
 
-        An earlier description is replaced if it begins with the same word: one that a user wrote stays.
+        The files must stay as they are until they are sent. An earlier description is replaced if it begins with the
+        same word: one that a user wrote stays.
         """
         for name, path in images.items():
-            image = _image(path)
-            image.thumbnail(FITTING)
-            self._sender.put("images", partial(self._client.log_image, self.run_id, image, f"{name}.png"))
+            send = partial(_log_image, self._client, self.run_id, path, FITTING, artifact_file=f"{name}.png")
+            self._sender.put("images", send)
         links = [f"![{name}](get-artifact?path={quote(name)}.png&run_uuid={self.run_id})" for name in images]
         self._sender.put("tags", partial(_describe, self._client, self.run_id, "\n\n".join([text, *links])))
 
@@ -195,22 +191,11 @@ def open_database(tracking: config.Tracking, default_uri: str) -> None:
 
     Raises whatever is wrong with the URI: a Tracker says it in one line.
     """
-    _client(_uri(tracking, default_uri))
+    connect(_uri(tracking, default_uri))
 
 
 def _uri(tracking: config.Tracking, default_uri: str) -> str:
     return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri
-
-
-def _client(uri: str) -> "MlflowClient":
-    """A client; its first for a database migrates it."""
-    from mlflow import MlflowClient
-
-    _quieten()
-    if not uri.startswith("http"):
-        _probe(uri)
-    with _OPENING:
-        return MlflowClient(uri)
 
 
 def _tag(value: Any) -> str:
@@ -227,13 +212,11 @@ def _start(client: "MlflowClient", experiment: str, folder: str | None, name: st
     from mlflow.entities import Param
     from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-    found = client.get_experiment_by_name(experiment)
-    local = None if folder is None or client.tracking_uri.startswith("http") else Path(folder).absolute().as_uri()
-    experiment_id = found.experiment_id if found else client.create_experiment(experiment, local)
+    found = experiment_of(client, experiment, folder)
     for kind, value in EXPERIMENT_KIND.items():
-        if not found or kind not in found.tags:
-            client.set_experiment_tag(experiment_id, kind, value)
-    run_id: str = client.create_run(experiment_id, run_name=name, tags=source_tags()).info.run_id
+        if kind not in found.tags:
+            client.set_experiment_tag(found.experiment_id, kind, value)
+    run_id: str = client.create_run(found.experiment_id, run_name=name, tags=source_tags()).info.run_id
     client.log_batch(run_id, params=[Param(key, str(v)[:MAX_PARAM_VAL_LENGTH]) for key, v in params.items()])
     return run_id
 
@@ -245,8 +228,16 @@ def _sent(client: "MlflowClient", run_id: str, until: int | None) -> set[tuple[s
     return {(name, step) for name, step in steps if until is None or step <= until}
 
 
-def _image(path: str | Path) -> PIL.Image.Image:
-    return PIL.Image.open(path).convert("RGB")
+def _log_image(
+    client: "MlflowClient", run_id: str, path: str | Path, fitting: tuple[int, int] | None = None, **where: Any
+) -> None:
+    """Send an image file, grey or in colours, made to fit if need be."""
+    image: PIL.Image.Image = PIL.Image.open(path)
+    if image.mode != "L":
+        image = image.convert("RGB")
+    if fitting:
+        image.thumbnail(fitting)
+    client.log_image(run_id, image, **where)
 
 
 def _describe(client: "MlflowClient", run_id: str, text: str) -> None:
@@ -255,24 +246,6 @@ def _describe(client: "MlflowClient", run_id: str, text: str) -> None:
     old = client.get_run(run_id).data.tags.get(MLFLOW_RUN_NOTE)
     if not old or old.split()[:1] == text.split()[:1]:
         client.set_tag(run_id, MLFLOW_RUN_NOTE, text)
-
-
-def _probe(uri: str) -> None:
-    """Fail at once where MLflow would try to reach a database for minutes."""
-    url = sqlalchemy.make_url(uri)
-    if url.drivername.startswith("sqlite") and url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    sqlalchemy.inspect(sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)).get_table_names()
-
-
-def _quieten() -> None:
-    """Keep MLflow and its migrations off the terminal, and its own retries short."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def nested(parent: Tracker | NoTracker) -> dict[str, str]:

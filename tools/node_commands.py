@@ -137,11 +137,12 @@ def check_prometheus() -> None:
 
 
 def start_worker(root: Path, ssh: Path) -> None:
-    """A raylet beside the head's."""
+    """A raylet beside the head's, with a /tmp of its own: its agent would unpack a job's files again under the job."""
+    own = ["unshare", "--mount", "bash", "-c", 'mount -t tmpfs -o mode=1777 tmpfs "$0/tmp" && exec "$@"', str(root)]
     exports = "export RAY_HEAD_IP=127.0.0.1 RAY_OVERRIDE_RESOURCES='{\"CPU\":4}' RAY_NODE_TYPE_NAME=gpu_spot"
     for command in read()["worker_start_ray_commands"]:
         if "ray stop" not in command:  # it would end the head, too: here they are one machine
-            timed(command, [str(ssh), "ubuntu@worker", f"{exports}; {command}"])
+            timed(command, [*own, str(ssh), "ubuntu@worker", f"{exports}; {command}"])
 
 
 def report(root: Path, keys: list[str]) -> None:

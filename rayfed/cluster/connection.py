@@ -77,6 +77,8 @@ def _join(address: str) -> None:
         ray.init(address=address, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
+        token = "" if isinstance(error, OSError) else ", or it wants RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN"
         raise UserError(
-            f"ray.address = {address!r}: no Ray cluster answers there ({reason}); leave it out for a private Ray"
+            f"ray.address = {address!r}: no Ray cluster answers there ({reason}){token}; leave the address out for a "
+            "private Ray"
         ) from None

@@ -235,8 +235,9 @@ class Jobs:
         try:
             yield
         except AuthenticationError:
+            other = ", and this one is another" if os.environ.get("RAY_AUTH_MODE") == "token" else ""
             raise UserError(
-                f"{self.address}: the cluster wants its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                f"{self.address}: the cluster wants its token{other}; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
                 "RAY_AUTH_TOKEN_PATH"
             ) from None
         except (requests.RequestException, ConnectionError, ClientError) as error:

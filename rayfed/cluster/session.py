@@ -163,15 +163,17 @@ class RaySession:
 
     def _too_late(self, what: str) -> CapacityError:
         return CapacityError(
-            f"ray.wait_s = {self._config.ray.wait_s:g}: {what} have not started; the cluster is busy or still growing; "
-            "wait longer or ask for less under `resources`"
+            f"ray.wait_s = {self._config.ray.wait_s:g}: {what} have not started; the cluster may be busy "
+            "or still growing; wait longer or ask for less under `resources`"
         )
 
     def _waiting(self) -> None:
         """Tell that the start takes long. Raises CapacityError for what no node can hold, as the autoscaler says."""
         if self._patient_until and time.monotonic() > self._patient_until:
             self._patient_until = None
-            self._notice("the cluster is busy or still growing; the run begins when there is room for its actors")
+            self._notice(
+                "not all actors have started; the cluster may be busy, or still grow: the run begins when they have"
+            )
         if self._scaling:
             living = [node.resources for node in nodes.nodes().values()]
             capacity.refuse_infeasible(self.capacity.asks, living, nodes.infeasible())

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MB = 1e6
 WIDE = 200
 """Columns where there is no terminal."""
+LEAST = 20
+"""Columns of a command, however narrow the terminal is."""
 ROWS = 12
 """Rounds of a history that are shown."""
 HISTORY = {
@@ -76,13 +78,23 @@ def show_text(found: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
 
 
 def jobs_text(jobs: "Sequence[Job]") -> str:
-    """A line per job of a cluster."""
-    table = _table("job", "state", "began")
-    table.add_column("took", justify="right", no_wrap=True)
+    """A line per job of a cluster; a command that has no room is cut."""
+    rows = [(job.id, _state(job), *_times(job), _brief(job.command, job.id)) for job in jobs]
+    headers = ("job", "state", "began", "took")
+    taken = sum(max(map(len, column)) + 2 for column in zip(headers, *(row[:-1] for row in rows), strict=True))
+    room = max(LEAST, _console().width - taken)
+    table = _table(*headers[:-1])
+    table.add_column(headers[-1], justify="right", no_wrap=True)
     table.add_column("command", no_wrap=True)
-    for job in jobs:
-        table.add_row(job.id, _state(job), *_times(job), job.command)
+    for *cells, command in rows:
+        table.add_row(*cells, command if len(command) <= room else f"{command[: room - 1]}…")
     return _drawn(table)
+
+
+def _brief(command: str, job_id: str) -> str:
+    """A job's command without the cluster's interpreter and the job's own name."""
+    _, module, rest = command.partition(" -m rayfed ")
+    return f"rayfed {rest}".replace(f" --id {job_id}", "") if module else command
 
 
 def job_text(job: "Job") -> str:
@@ -91,12 +103,12 @@ def job_text(job: "Job") -> str:
     about = {"job": job.id, "state": _state(job), "began": began, "took": took, "command": job.command}
     about |= {key.replace("_", " "): value for key, value in job.metadata.items()}
     if job.state in ("pending", "failed"):
-        about["message"] = job.message.strip()
+        about["message"] = job.message.strip().partition("\n")[0]
     return "\n".join(f"{label:<20} {value}" for label, value in about.items())
 
 
 def _state(job: "Job") -> str:
-    return f"{job.state} ({job.exit_code})" if job.exit_code else job.state
+    return job.state if job.exit_code is None else f"{job.state} ({job.exit_code})"
 
 
 def _times(job: "Job") -> tuple[str, str]:
@@ -137,8 +149,12 @@ def _table(*left: str) -> Table:
     return table
 
 
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+
 def _drawn(table: Table) -> str:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    console = _console()
     with console.capture() as text:
         console.print(table)
     return "\n".join(line.rstrip() for line in text.get().splitlines())

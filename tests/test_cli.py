@@ -27,7 +27,23 @@ TINY: dict[str, Any] = {
     "evaluation": {"every": 1, "extractor": "classifier", "samples": 64},
     "tracking": {"enabled": False},
 }
-METHODS = ["asyn-dgan", "centralized", "fl-vanilla", "fedgan", "fegan", "fsl-gan", "md-gan", "f2u", "f2a", "ren"]
+METHODS = [
+    "asyn-dgan",
+    "centralized",
+    "fl-vanilla",
+    "fedgan",
+    "fedavg",
+    "centralized-classifier",
+    "fegan",
+    "fsl-gan",
+    "iotsl",
+    "md-gan",
+    "f2u",
+    "f2a",
+    "ren",
+    "split-learning",
+    "splitfed",
+]
 DATASETS = [
     "fashion-mnist-6k",
     "fashion-mnist",

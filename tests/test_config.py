@@ -52,7 +52,8 @@ def test_an_unknown_section_lists_the_known_ones() -> None:
 
 def test_an_unknown_method_lists_the_known_ones() -> None:
     names = (
-        "asyn-dgan, centralized, fl-vanilla, fedgan, fegan, fsl-gan, md-gan, f2u, f2a, ren, or package.module:METHOD"
+        "asyn-dgan, centralized, fl-vanilla, fedgan, fedavg, centralized-classifier, fegan, fsl-gan, iotsl, md-gan, "
+        "f2u, f2a, ren, split-learning, splitfed, or package.module:METHOD"
     )
     assert refused({"method": {"name": "gan"}}) == f"method.name = 'gan': must be one of {names}"
     assert refused({"method": {"batch": 3}}) == f"method.name = None: must be one of {names}"
@@ -318,12 +319,17 @@ EVERY = {
     "centralized": {},
     "fl-vanilla": {},
     "fedgan": {},
+    "fedavg": {},
+    "centralized-classifier": {},
     "fegan": {},
     "fsl-gan": {"clients": [{"name": f"{k}", "devices": [PHONE]} for k in range(10)]},
+    "iotsl": {},
     "md-gan": {},
     "f2u": {},
     "f2a": {},
     "ren": {},
+    "split-learning": {},
+    "splitfed": {},
 }
 """What each method needs to be told."""
 

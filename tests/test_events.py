@@ -10,6 +10,7 @@ import pytest
 
 from rayfed.events import KINDS, Event, Note, from_json
 from rayfed.methods.fsl_gan.events import ClientFailed, ClientLeftOut, ClientMoved, DeviceDrifted, DevicesBack
+from rayfed.methods.iotsl import BudgetSpent, Paired
 from rayfed.report.events import events_csv
 
 TOLD = [
@@ -38,6 +39,16 @@ TOLD = [
     ),
     (DeviceDrifted("b/0", 3.8349), "b/0 computes in 3.83 times its profile's seconds"),
     (DeviceDrifted("b/0", 1 / 3), "b/0 computes in 0.333 times its profile's seconds"),
+    (
+        Paired(0, (3,), (2,), 600),
+        "device 0 lacks class 3: 600 samples are drawn by the generator 2 of other devices",
+    ),
+    (
+        Paired(4, (3, 5), (1, 2), 1200),
+        "device 4 lacks classes 3, 5: 1200 samples are drawn by the generators 1, 2 of other devices",
+    ),
+    (BudgetSpent((2.5, 2.5), 1e-5), "the generators have spent epsilon 2.5 at delta 1e-05"),
+    (BudgetSpent((2.5, 31.25), 1e-5), "the generators have spent epsilon 2.5 to 31.25 (device 1) at delta 1e-05"),
     (Note("the attic, at noon: hot"), "the attic, at noon: hot"),
 ]
 

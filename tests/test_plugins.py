@@ -143,7 +143,10 @@ def test_methods_by_entry_point(kitchen: Path) -> None:
     spice, stale, zebra, lines = json.loads(done.stdout)
     assert spice == 9
     assert stale.endswith(": cannot import kitchen.broken (RuntimeError: the pepper is out)")
-    ours = "asyn-dgan, centralized, fl-vanilla, fedgan, fegan, fsl-gan, md-gan, f2u, f2a, ren"
+    ours = (
+        "asyn-dgan, centralized, fl-vanilla, fedgan, fedavg, centralized-classifier, fegan, fsl-gan, iotsl, md-gan, "
+        "f2u, f2a, ren, split-learning, splitfed"
+    )
     known, _, rest = zebra.removeprefix("method.name = 'zebra': must be one of ").partition(ours)
     assert (known, set(rest.removesuffix(", or package.module:METHOD").split(", "))) == ("", {"", "own", "stale"})
     assert lines["fegan"] == METHOD.about

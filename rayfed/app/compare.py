@@ -17,7 +17,7 @@ from rayfed.app import run as running
 from rayfed.app.beginning import Begun
 from rayfed.app.open_run import MLFLOW_STATUS, RunWatcher
 from rayfed.app.preparation import prepared
-from rayfed.app.rehearsal import rehearse
+from rayfed.app.rehearsal import Known, rehearse
 from rayfed.app.result import Result, from_here
 from rayfed.app.run import Part, open_tracker
 from rayfed.cluster import capacity, connection, nodes
@@ -201,10 +201,11 @@ def _check(jobs: Sequence[Job], watcher: Watcher) -> Input:
 
 def _throughput(comparison: Comparison, run: str) -> dict[int, float]:
     """Images per simulated second by the number of devices, without counts that nobody asked for and that cannot be."""
-    rates = {}
+    rates: dict[int, float] = {}
+    known: Known = {}
     for count, config in comparison.at_counts(run).items():
         with about(f"run {run}, throughput by `devices`") if comparison.devices else suppress(UserError):
-            rates[count] = rehearse(config, prepare(config, method_of(config).task.side(config.model)))
+            rates[count] = rehearse(config, prepare(config, method_of(config).task.side(config.model)), known)
     return rates
 
 

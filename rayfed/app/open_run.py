@@ -25,6 +25,7 @@ from rayfed.fleet.states import StateError, StateFolder
 from rayfed.methods.spec import method_of
 from rayfed.report.devices import devices_csv
 from rayfed.report.events import events_csv
+from rayfed.report.forgetting import forgetting_figure, known_of
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.report.seen import seen_csv, seen_figure, seen_of
 from rayfed.store import Status, Store
@@ -164,8 +165,10 @@ class OpenRun:
         events: list[tuple[int, Event]] = [(round, from_json(data)) for round, data in self.store.events(self.run_id)]
         if events:
             self.tracker.log_file(events_csv(events, folder / "events.csv"))
+        classes = self.federation.dataset.classes
+        if known := known_of(self._rounds()):
+            self.tracker.log_file(forgetting_figure(known, classes, folder / "forgetting.png"))
         if seen := seen_of(self._rounds()):
-            classes = self.federation.dataset.classes
             self.tracker.log_file(seen_csv(seen, classes, folder / "seen_class.csv"))
             self.tracker.log_file(seen_figure(seen, classes, folder / "seen_class.png"))
 

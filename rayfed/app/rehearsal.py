@@ -19,6 +19,7 @@ from rayfed.fleet.local import LocalFleet
 from rayfed.fleet.protocol import Arrays, Receipt
 from rayfed.ids import DeviceId
 from rayfed.methods.spec import method_of
+from rayfed.models.flops import rehearsing
 from rayfed.scheduling.load import Load
 
 Known = dict[Hashable, tuple[Any, Arrays, Receipt]]
@@ -66,13 +67,14 @@ def rehearse_rounds(
     host = device_host(config, population, federation.shards(config.seed))
     fleet = LocalFleet(Understudy(host, {} if known is None else known))
     trainer = Trainer(config, population, fleet, method_of(config).scheduler(config, population))
-    trainer.start(None)
-    return [trainer.round().metrics for _ in range(rounds)]
+    with rehearsing():
+        trainer.start(None)
+        return [trainer.round().metrics for _ in range(rounds)]
 
 
-def rehearse(config: RunConfig, federation: Federation) -> float:
-    """Images trained on per simulated second, over a first round in which no device drops out."""
+def rehearse(config: RunConfig, federation: Federation, known: Known | None = None) -> float:
+    """Images trained on per simulated second over a first round in which no device drops out; see `rehearse_rounds`."""
     present = [profile.model_copy(update={"dropout": 0.0}) for profile in config.twin.devices]
     twin = config.twin.model_copy(update={"devices": present, "drop_late": False})
-    (metrics,) = rehearse_rounds(config.model_copy(update={"twin": twin}), federation, 1)
+    (metrics,) = rehearse_rounds(config.model_copy(update={"twin": twin}), federation, 1, known)
     return metrics["images"] / metrics["sim_seconds"]

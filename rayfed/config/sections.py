@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-ModelName = Literal["lsgan", "dcgan28", "dcgan32", "dcgan64"]
+ModelName = Literal["lsgan", "dcgan28", "dcgan32", "dcgan64", "vgg16", "cnn5"]
 PartitionName = Literal["iid", "fegan", "classes", "dirichlet"]
 PARTITION_FILE = "file:"
 IMAGE_FOLDER = "imagefolder:"
@@ -80,9 +80,10 @@ class Model(Section):
     """The networks, their loss, optimizer and arithmetic."""
 
     name: Annotated[str, AfterValidator(_networks)] = "lsgan"
-    """`lsgan` (32x32), `dcgan28`, `dcgan32`, `dcgan64`, or `package.module:ARCHITECTURE` for one of your own."""
+    """`lsgan` (32x32), `dcgan28`, `dcgan32`, `dcgan64`; for a classifier `vgg16` or `cnn5`; or
+    `package.module:ARCHITECTURE` for one of your own."""
     width: Count | None = None
-    """Channels of a DCGAN's layers next to the image (ngf = ndf). None means 64, as published."""
+    """Channels of the layers next to the image (of a DCGAN ngf = ndf). None means 64, as published; 16 for cnn5."""
     loss: Literal["mse", "bce"] | None = None
     """The loss of both networks. None means the one they were published with: `mse` for lsgan, `bce` (with logits) for
     a DCGAN."""

@@ -23,6 +23,8 @@ class Profile(Section):
     """Multiplies the seconds of every computation: larger is slower (FSL-GAN's Time_Factor)."""
     memory: Annotated[int, Field(ge=0, le=10**15)] = 0
     """Bytes of memory; a run whose models, gradients and moments do not fit is refused. 0 means no limit."""
+    watts: NotNegative = 0.0
+    """Watts that it draws while it computes or has a transfer under way, for the metric `joules`. 0 counts none."""
     jitter: Annotated[float, Field(ge=0, le=5)] = 0.0
     """Multiplies every computation's seconds by exp(jitter * N(0, 1))."""
     drift: Annotated[float, Field(ge=0, le=5)] = 0.0

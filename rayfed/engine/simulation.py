@@ -13,6 +13,7 @@ from rayfed.ids import DeviceId
 from rayfed.methods.spec import method_of
 from rayfed.scheduling.load import capabilities
 from rayfed.twin.clock import ON_TIME, Clock, State, Times
+from rayfed.twin.profiles import profile_of
 from rayfed.twin.punctual import Punctual
 
 TOTALS = ("computed", "sent", "waited", "bytes", "missed")
@@ -46,6 +47,7 @@ class Simulation:
         compute = [capability.compute for capability in capabilities(config.devices, config.seed)]
         self.devices = topology.devices
         speeds = compute if self.devices == config.devices.count else [1.0] * self.devices
+        self.hardware = topology.hardware
         self.clock = Clock(topology.hardware, self.devices, config.seed, speeds)
         self.clock.network.check(config.method.sends_to_peers, config.method.without_peers)
         self.state = self.clock.start()
@@ -85,7 +87,13 @@ class Simulation:
         times, self.state = self.clock.replay(ledger, self.round, self.state)
         self._add(times)
         self.slowness = times.slowness
-        return {"sim_seconds": times.seconds, "sim_total_seconds": times.end, "sim_late": len(times.missed)}
+        metrics = {"sim_seconds": times.seconds, "sim_total_seconds": times.end, "sim_late": len(times.missed)}
+        if any(profile.watts for profile in self.hardware.devices):
+            metrics["joules"] = sum(
+                profile_of(self.hardware, device).watts * (times.seconds - waited)
+                for device, waited in times.waited.items()
+            )
+        return metrics
 
     def _add(self, times: Times) -> None:
         for name in ("computed", "sent", "waited"):

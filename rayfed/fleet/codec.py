@@ -5,7 +5,7 @@ one float32 scale per tensor so that value = code * scale, |code| <= 127.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -19,6 +19,12 @@ Kinds = Mapping[str, int]
 """Bytes by the kind of payload: model, fakes, feedback, activations, gradients, ..."""
 OTHER = "other"
 """The kind of arrays that no codec has packed."""
+ALIKE = 0.75
+"""The share of equal signs from which on two arrays of one length are taken for the same values; int8 loses the small
+ones' signs."""
+RECORD = "record"
+"""The kind of what a device tells for the run's own record (its checkpoint and evaluation) and no method sends: it does
+not count."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +95,29 @@ class Codec:
 def payload_kinds(payload: Any) -> Kinds:
     """Bytes of the arrays in a payload, by kind; scalars (a load, a loss) are control data and count as nothing."""
     found: Counter[str] = Counter()
-    _count(payload, found)
+    for each in _leaves(payload):
+        kind = each.kind if isinstance(each, Packed) else OTHER
+        if kind != RECORD:
+            found[kind] += each.nbytes
     return dict(found)
 
 
-def _count(payload: Any, found: Counter[str]) -> None:
-    if isinstance(payload, Packed):
-        found[payload.kind] += payload.nbytes
-    elif isinstance(payload, np.ndarray):
-        found[OTHER] += payload.nbytes
+def holds(payload: Any, values: NDArray[Any]) -> bool:
+    """Whether one of a payload's arrays is these values, in whatever encoding: as many, with the same signs."""
+    signs = np.sign(values).ravel()
+    arrays = (each.data if isinstance(each, Packed) else each for each in _leaves(payload))
+    return any(array.size == signs.size and (np.sign(array).ravel() == signs).mean() > ALIKE for array in arrays)
+
+
+def _leaves(payload: Any) -> Iterator[Packed | NDArray[Any]]:
+    """The packed and the plain arrays in a payload."""
+    if isinstance(payload, Packed | np.ndarray):
+        yield payload
     elif isinstance(payload, Mapping):
-        _count(list(payload.values()), found)
+        yield from _leaves(list(payload.values()))
     elif isinstance(payload, list | tuple):
         for each in payload:
-            _count(each, found)
+            yield from _leaves(each)
     elif is_dataclass(payload):
         for field in fields(payload):
-            _count(getattr(payload, field.name), found)
+            yield from _leaves(getattr(payload, field.name))

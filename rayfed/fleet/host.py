@@ -4,17 +4,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rayfed.fleet.codec import payload_kinds
+from rayfed.fleet.codec import holds, payload_kinds
 from rayfed.fleet.protocol import Arrays, Receipt
 from rayfed.fleet.states import StateFile, StateFolder
 from rayfed.ids import DeviceId
+
+
+class PrivateError(Exception):
+    """A device half's reply has what its class says is `private`."""
 
 
 class Host:
     """Builds a device's half around its state when it is that device's turn.
 
     `build(device, state)` gives an object with the methods that are called and an attribute `state`, the Arrays
-    that the device owns until its next turn. `flops()` gives the floating-point operations since it was last asked.
+    that the device owns until its next turn. What its class names in `private` is not sent: a call whose reply has it
+    raises PrivateError. `flops()` gives the floating-point operations since it was last asked.
     """
 
     def __init__(
@@ -48,5 +53,8 @@ class Host:
         half = self.build(device, state)
         reply = getattr(half, method)(*args)
         seconds = time.perf_counter() - start
+        for name in getattr(half, "private", ()):
+            if name in half.state and holds(reply, half.state[name]):
+                raise PrivateError(f"{method} of device {device} would send {name!r}, which is private to it")
         inputs = tuple(payload_kinds(arg) for arg in args)
         return reply, half.state, Receipt(seconds, self.flops(), inputs, payload_kinds(reply))

@@ -45,7 +45,7 @@ class Settings(Training):
 def validate(config: RunConfig) -> None:
     """There is no wire to encode for."""
     if config.wire != "float32":
-        raise ValueError(f"wire = '{config.wire}': centralized sends nothing over a wire; use float32")
+        raise ValueError(f"wire = '{config.wire}': {config.method.name} sends nothing over a wire; use float32")
 
 
 class Server:
@@ -61,15 +61,20 @@ class Server:
         return State(0, gan.models())
 
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
-        """E iterations on batches of B."""
+        """The load, once."""
         method, codec = self.context.config.method, self.context.workspace.codec
-        round, load = state.round + 1, Load(method.batch, method.iterations)
+        round, load = state.round + 1, self.load()
         future = fleet.submit(
             DeviceId(SERVER), "train", fleet.share(codec.encode(state.models)), load, round, last=True
         )
         updates = [update for update in collect(fleet, method, [future]) if accepts(fleet, update, codec)]
         models = codec.decode(updates[0].models) if updates else state.models
         return replace(state, round=round, models=models), [update.report for update in updates]
+
+    def load(self) -> Load:
+        """E iterations on batches of B."""
+        method = self.context.config.method
+        return Load(method.batch, method.iterations)
 
 
 METHOD = MethodSpec(

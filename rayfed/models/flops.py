@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -14,6 +15,18 @@ class Count:
 
 _spared = Count()
 """Of all layers so far; see `spare`."""
+_rehearsing = ContextVar("rehearsing", default=False)
+"""Whether the operations alone matter, and not what comes of them."""
+
+
+@contextmanager
+def rehearsing() -> Iterator[None]:
+    """For the length of the block `Meter.steps` makes one step for all."""
+    token = _rehearsing.set(True)
+    try:
+        yield
+    finally:
+        _rehearsing.reset(token)
 
 
 def spare(flops: int) -> None:
@@ -53,6 +66,12 @@ class Meter:
                 yield
             self._known[key] = count.flops
         self._total += self._known[key]
+
+    def steps(self, count: int) -> Iterator[int]:
+        """The numbers of so many steps of equal operations; a rehearsal makes the first and counts it for all."""
+        before, made = self._total, 1 if count and _rehearsing.get() else count
+        yield from range(made)
+        self._total += (count - made) * (self._total - before)
 
     def add(self, flops: int) -> None:
         """Add operations counted by hand."""

@@ -1,6 +1,6 @@
 """One generator against one discriminator on one processor: the training steps that every method builds on."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from rayfed.config import Model, RunConfig
 from rayfed.errors import UserError
-from rayfed.models import flat
-from rayfed.models.adam import MOMENTS, Adam
 from rayfed.models.flops import Meter
 from rayfed.models.networks import LATENT, architecture, build, has_batch_norm, initialise
+from rayfed.models.trained import Networks
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}
@@ -60,7 +59,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-class GAN:
+class GAN(Networks):
     """A workspace: networks and optimizers that are loaded with a device's weights when it is that device's turn.
 
     With `classes` the networks are conditional: G gets z and a one-hot label, D an image and its label as one plane
@@ -78,19 +77,9 @@ class GAN:
         self.loss = LOSSES[config.loss or pair.loss]
         self.bf16 = config.precision == "bf16"
         self.config = config
-        betas = config.beta1, config.beta2
-        self.optimizers = {name: Adam(each.parameters(), config.lr, betas) for name, each in self.networks.items()}
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        super().__init__(networks, config.lr, (config.beta1, config.beta2))
         self.meter = Meter()
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """The two networks by the names their vectors carry."""
-        return {"generator": self.generator, "discriminator": self.discriminator}
-
-    @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
-        """Values per tensor of each network, parameters and buffers."""
-        return {name: flat.sizes(network) for name, network in self.networks.items()}
 
     @property
     def latent(self) -> int:
@@ -102,33 +91,6 @@ class GAN:
         with seeded(seed):
             for network in self.networks.values():
                 initialise(network)
-
-    def models(self, names: Sequence[str] = BOTH) -> dict[str, np.ndarray]:
-        """The named networks as float32 vectors."""
-        return {name: flat.module_to_vector(self.networks[name]) for name in names}
-
-    def load_models(self, models: Mapping[str, np.ndarray]) -> None:
-        """Load the networks that `models` holds."""
-        for name, vector in models.items():
-            flat.vector_to_module(vector, self.networks[name])
-
-    def optimizer_state(self, names: Sequence[str] = BOTH) -> dict[str, np.ndarray]:
-        """Adam's state as plain arrays: step [1], exp_avg [n] and exp_avg_sq [n] of each network."""
-        return {
-            f"{name}.{key}": flat.flatten(state[key] for state in self.optimizers[name].state.values())
-            for name in names
-            for key in MOMENTS
-        }
-
-    def load_optimizer_state(self, saved: Mapping[str, np.ndarray] | None, names: Sequence[str] = BOTH) -> None:
-        """Load what `optimizer_state()` gave, whatever else is in it; None starts afresh."""
-        for name in names:
-            optimizer = self.optimizers[name]
-            if saved is None or not optimizer.state:
-                optimizer.reset()
-            if saved is not None:
-                for key in MOMENTS:
-                    flat.unflatten(saved[f"{name}.{key}"], [state[key] for state in optimizer.state.values()])
 
     def train(self, batches: Iterable[np.ndarray], seed: int) -> tuple[float, float]:
         """One step of G and of D per uint8 batch [B, C, H, W]; the mean losses (G, D).

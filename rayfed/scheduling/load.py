@@ -29,11 +29,17 @@ class Load:
     iterations: int
     assigned: int | None = None
     """B as assigned from the device's memory. None means that it is `batch`."""
+    last: int | None = None
+    """Images in the last batch. None means as many as in the others."""
 
     @property
     def images(self) -> int:
         """Real images the device trains on in a round."""
-        return self.batch * self.iterations
+        return self.batch * self.iterations if self.last is None else self.batch * (self.iterations - 1) + self.last
+
+    def size(self, number: int) -> int:
+        """Images in a batch, by its number from 0."""
+        return self.batch if self.last is None or number < self.iterations - 1 else self.last
 
     @property
     def assigned_images(self) -> int:
@@ -52,6 +58,12 @@ def capabilities(config: Devices, seed: int) -> list[Capability]:
 def _batch(batch: int, samples: int) -> int:
     """A batch that a device can fill, but never one image: BatchNorm over vectors needs two, drawn again if need be."""
     return max(min(batch, 2), min(batch, samples))
+
+
+def epoch(samples: int, batch: int) -> Load:
+    """All of a device's samples once, in batches of `batch` and what is left."""
+    left = samples % batch
+    return Load(batch, -(-samples // batch), last=left or None)
 
 
 def equal_load(samples: NDArray[np.int64], batch: int, iterations: int) -> list[Load]:

@@ -3,9 +3,10 @@
 from rayfed import plugins
 from rayfed.errors import UserError
 from rayfed.tasks.base import Task
+from rayfed.tasks.classification import ClassificationTask
 from rayfed.tasks.gan import GanTask
 
-TASKS: dict[str, Task] = {"gan": GanTask()}
+TASKS: dict[str, Task] = {each.name: each for each in (GanTask(), ClassificationTask())}
 
 
 def task(name: str) -> Task:

@@ -15,7 +15,7 @@ from rayfed.config import RunConfig, load
 from rayfed.config.comparison import load_comparison
 from rayfed.data.setup import prepare
 from rayfed.data.sources import DEBIAN_FASHION_MNIST
-from rayfed.models.networks import architecture
+from rayfed.methods.spec import method_of
 from tests.e2e.commands import rayfed, store_of
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -44,7 +44,7 @@ def job(name: str) -> RunConfig:
 @pytest.mark.parametrize("name", [name for name in jobs() if job(name).data.name in OFFLINE])
 def test_every_jobs_data_can_be_spread_over_its_devices(name):
     config = job(name)
-    federation = prepare(config, architecture(config.model.name).side)
+    federation = prepare(config, method_of(config).task.side(config.model))
     assert len(federation.parts) == config.devices.count
     assert federation.counts.sum(axis=1).tolist() == [len(part) for part in federation.parts]
 

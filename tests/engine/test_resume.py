@@ -28,7 +28,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "asyn-dgan": {},
     "fsl-gan": {"clients": [CLIENT] * 4, "micro_batches": 2},
     "centralized": {},
+    "split-learning": {},
+    "splitfed": {},
+    "fedavg": {"fraction": 0.5},
+    "centralized-classifier": {},
 }
+CLASSIFIERS = ("split-learning", "splitfed", "fedavg", "centralized-classifier")
 
 
 def session(label: str) -> LocalSession:
@@ -37,7 +42,7 @@ def session(label: str) -> LocalSession:
             "seed": 6,
             "method": {"name": label.split()[0], "batch": 4, "iterations": 2, **METHODS[label]},
             **SPREAD,
-            "model": {"name": "dcgan28", "width": 4},
+            "model": {"name": "cnn5" if label in CLASSIFIERS else "dcgan28", "width": 4},
             "evaluation": {"every": 0},
             "twin": {"network": {"kind": "lan"}, "devices": [{"jitter": 0.3, "dropout": 0.1}]},
         }

@@ -4,6 +4,7 @@ Proved: both halves of each method run two rounds on `cuda`; no operation gets t
 waits for the GPU at places that do not grow with the work: not in an iteration, but to send what a payload holds, to
 put a device's state away (with FSL-GAN what goes from device to device too), and to read the losses of a call. Not
 proved, since there are no values, no kernels and no driver: the numbers, the speed, that cuDNN has the kernels,
+IoTSL's generators, whose spectral normalisation loads its state in ways that fake tensors do not know,
 bfloat16 (torch turns autocast for CUDA off where there is no GPU), and who hosts what under Ray. A CUDA graph of the
 step needs more, which `tests/models/test_cuda.py` looks at.
 """
@@ -40,6 +41,9 @@ ITERATION = (
     "GAN.follow",
     "Adam.step",
     "Stage.run",
+    "ClassifierWorkspace.train",
+    "ClassifierWorkspace.loss",
+    "DeviceHalf._smash",
 )
 """What an iteration of any method is made of."""
 
@@ -92,7 +96,8 @@ def observe(name: str, steps: int) -> Observed:
     method = {"name": name} | {key: value for key, value in given.items() if key in fields}
     seen = Observed()
     with seen.cuda:
-        federation = Federation(method, COUNTS, processor="cuda")
+        model = {"name": "cnn5" if plugins.method(name).task_name == "classification" else "dcgan28", "width": 4}
+        federation = Federation(method, COUNTS, processor="cuda", model=model)
         fleet = Watched(federation.host, seen.cuda)
         federation.fleet = fleet
         state, reports = federation.rounds(2)
@@ -103,9 +108,10 @@ def observe(name: str, steps: int) -> Observed:
     return seen
 
 
-@pytest.mark.parametrize("name", plugins.methods())
+@pytest.mark.parametrize("name", [name for name in plugins.methods() if name != "iotsl"])
 def test_no_iteration_waits_for_the_gpu(name: str) -> None:
-    few, many = observe(name, 1), observe(name, 2)
+    least = 2 if name.startswith("split") else 1  # a round of one batch has no step between the first and the last
+    few, many = observe(name, least), observe(name, least + 1)
     for seen in (few, many):
         inside = [transfer for transfer in seen.cuda.transfers if transfer.to_host and transfer.within(ITERATION)]
         assert inside == []

@@ -1,0 +1,205 @@
+"""IoTSL (Feng et al., IEEE IoT-J 2023); the algorithms are in `rayfed.methods.iotsl.algorithm`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from rayfed.config import RunConfig
+from rayfed.config.sections import Count, Section
+from rayfed.data.population import Population
+from rayfed.errors import UserError, counted
+from rayfed.events import Event
+from rayfed.methods import split_learning
+from rayfed.methods.local_epochs import scheduler
+from rayfed.methods.spec import MethodSpec, check_memory
+from rayfed.methods.state import State
+from rayfed.privacy.accountant import Mechanism, steps_within
+
+Phase = Literal["generators", "pretraining", "imputation", "fine-tuning"]
+
+
+class Privacy(Section):
+    """The sanitised gradient of the generators (formulas 4 and 5)."""
+
+    sigma: Annotated[float, Field(ge=0)] = 1.07
+    """Sigma, the noise's standard deviation over C. 0 adds none, and then no epsilon holds."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """C, the largest norm of a sample's gradient. None clips nothing, and then there is no noise either."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """The delta at which epsilon is told."""
+    epsilon: Annotated[float, Field(gt=0)] | None = None
+    """The epsilon that a device's generator may spend; its training ends before it would pass that. None means that
+    epsilon is only told."""
+
+
+class Settings(split_learning.Settings):
+    """IoTSL: split learning after pretraining on, and imputation by, what the devices' generators draw."""
+
+    generator_rounds: Count = 2
+    """The rounds in which the devices train their generators (step 1)."""
+    generator_steps: Count = 500
+    """Steps of a generator in each of them."""
+    critic_steps: Count = 5
+    """Steps of its critic for each of these; 5 as WGAN-GP has them (Gulrajani et al. 2017)."""
+    generator_lr: Annotated[float, Field(gt=0)] = 1e-4
+    """Adam's learning rate for generator and critic."""
+    generator_batch: Count = 32
+    """The images of a batch of a generator or critic."""
+    generator_width: Count = 64
+    """Channels of the critic's first convolution; 64 as published."""
+    pretraining_rounds: Annotated[int, Field(ge=0)] = 5
+    """The rounds, an epoch of the generated data each, in which the server trains the whole network (step 2). 0 leaves
+    the step out."""
+    impute: bool = True
+    """Whether defective devices get what other devices' generators draw (step 3)."""
+    scarce: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """A class of which a device has fewer than this share of its own mean class counts as missing."""
+    privacy: Privacy = Privacy()
+    """What protects the generators."""
+
+    def phase(self, round: int) -> Phase:
+        """What happens in a round."""
+        if round <= self.generator_rounds:
+            return "generators"
+        if round <= self.generator_rounds + self.pretraining_rounds:
+            return "pretraining"
+        return "imputation" if self.impute and round == self.before_tuning else "fine-tuning"
+
+    @property
+    def before_tuning(self) -> int:
+        """The rounds before fine-tuning (step 4)."""
+        return self.generator_rounds + self.pretraining_rounds + self.impute
+
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """A generator's step as a mechanism; None without noise, where no epsilon holds."""
+        privacy = self.privacy
+        if not privacy.sigma or privacy.clip is None:
+            return None
+        return Mechanism(privacy.sigma, privacy.clip, self.generator_batch)
+
+
+@dataclass(frozen=True)
+class IotslState(State):
+    """What the server remembers beside f_a, f_b and the generators."""
+
+    log: list[list[int]] = field(default_factory=list)
+    """The generation log: how many samples of each class each device's generator draws, [K][classes]."""
+    spent: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Device -> the privacy budget that its generator has spent."""
+    imputed: dict[str, int] = field(default_factory=dict)
+    """Device -> the samples that were drawn for it."""
+
+
+@dataclass(frozen=True)
+class Paired(Event):
+    """A defective device gets the missing classes from other devices' generators."""
+
+    kind: ClassVar[str] = "paired"
+    device: int
+    classes: tuple[int, ...]
+    partners: tuple[int, ...]
+    samples: int
+
+    def sentence(self) -> str:
+        """See `Event.sentence`."""
+        return (
+            f"device {self.device} lacks {_numbers('class', self.classes, 'classes')}: {self.samples} samples are "
+            f"drawn by the {_numbers('generator', self.partners)} of other devices"
+        )
+
+
+@dataclass(frozen=True)
+class BudgetSpent(Event):
+    """The privacy budgets after a round of step 1."""
+
+    kind: ClassVar[str] = "budget-spent"
+    epsilons: tuple[float, ...]
+    """Of each device, in their order."""
+    delta: float
+
+    def sentence(self) -> str:
+        """See `Event.sentence`."""
+        least, most = f"{min(self.epsilons):.4g}", f"{max(self.epsilons):.4g}"
+        worst = "" if least == most else f" to {most} (device {int(np.argmax(self.epsilons))})"
+        return f"the generators have spent epsilon {least}{worst} at delta {self.delta:g}"
+
+
+def _numbers(what: str, numbers: Iterable[int], plural: str = "") -> str:
+    found = list(map(str, numbers))
+    return f"{what if len(found) == 1 else plural or what + 's'} {', '.join(found)}"
+
+
+def validate(config: RunConfig) -> None:
+    """There must be rounds of fine-tuning, and noise needs a bound."""
+    method = settings_of(config)
+    if config.rounds <= method.before_tuning:
+        raise ValueError(
+            f"rounds = {config.rounds}: {method.before_tuning} of them come before fine-tuning (generator_rounds + "
+            f"pretraining_rounds, and 1 of imputation); it must be at least {method.before_tuning + 1}"
+        )
+    if method.privacy.sigma and method.privacy.clip is None:
+        raise ValueError(
+            f"method.privacy.sigma = {method.privacy.sigma}: the noise is sigma * clip, and method.privacy.clip = null "
+            "is no bound; set it, or sigma = 0"
+        )
+    if method.privacy.epsilon is not None and method.mechanism is None:
+        raise ValueError(
+            f"method.privacy.epsilon = {method.privacy.epsilon}: without noise no epsilon holds; set "
+            "method.privacy.sigma above 0"
+        )
+    if config.init_from and method.mechanism:
+        raise ValueError(
+            f"init_from = {config.init_from!r}: what that run has spent of the devices' privacy is not known here, so "
+            "no epsilon would hold; begin afresh, or set method.privacy.sigma = 0"
+        )
+
+
+def preflight(config: RunConfig, population: Population) -> list[str]:
+    """Tell what protects nothing; raise UserError for data that nobody can generate, and a budget without a step."""
+    method, told = settings_of(config), check_memory(config, population)
+    if population.channels != 1:
+        raise UserError(
+            f"data.name = {config.data.name!r}: iotsl's generators draw grey images of 28x28; this data has "
+            f"{counted(population.channels, 'channel')}"
+        )
+    if empty := np.flatnonzero(population.counts.sum(axis=1) == 0).tolist():
+        raise UserError(
+            f"data.partition = {config.data.partition!r}: device {empty[0]} holds no samples, so it has nothing to "
+            "train a generator on; take fewer devices, or another partition"
+        )
+    held = population.counts.sum(axis=0)
+    if method.impute and (nobodys := np.flatnonzero((held == 0) & (population.whole > 0)).tolist()):
+        raise UserError(
+            f"data.partition = {config.data.partition!r}: no device holds {_numbers('class', nobodys, 'classes')}, so "
+            "no generator can draw it for the others; give it to a device, or set method.impute = false"
+        )
+    if method.mechanism is None:
+        return [*told, "method.privacy.sigma = 0: the generators are trained without noise, and no epsilon holds"]
+    if method.privacy.epsilon is not None:
+        steps_within(method.privacy.epsilon, method.privacy.delta, method.mechanism)
+    return told
+
+
+def settings_of(config: RunConfig) -> Settings:
+    """The method's own section."""
+    assert isinstance(config.method, Settings)
+    return config.method
+
+
+METHOD = MethodSpec(
+    name="iotsl",
+    about="split learning made cheap and stable by private generators (Feng et al. 2023)",
+    settings=Settings,
+    server="rayfed.methods.iotsl.algorithm:Server",
+    device="rayfed.methods.iotsl.device:Device",
+    trains=("device_part",),
+    task_name="classification",
+    state=IotslState,
+    validate=validate,
+    preflight=preflight,
+    scheduler=scheduler,
+)

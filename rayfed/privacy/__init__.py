@@ -1,0 +1,1 @@
+"""Sanitised gradients, what they spend of a privacy budget, and attacks that measure what leaks."""

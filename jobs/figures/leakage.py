@@ -19,6 +19,7 @@ from rayfed.config import RunConfig
 from rayfed.config.comparison import load_comparison
 from rayfed.data.setup import Federation, prepare
 from rayfed.engine.session import LocalSession
+from rayfed.errors import UserError
 from rayfed.methods.iotsl import IotslState, settings_of
 from rayfed.methods.iotsl.device import G
 from rayfed.models.conditional import SIDE, ConditionalGAN
@@ -76,4 +77,7 @@ def main(overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(str(error))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from rayfed.models import flat
 from rayfed.models.flops import Meter
 from rayfed.models.gan import seeded
 from rayfed.models.networks import Shape
@@ -111,8 +112,8 @@ class ConditionalGAN(Networks):
     def initialise(self, seed: int) -> None:
         """Draw fresh weights from `seed`, as torch's layers begin."""
         with seeded(seed):
-            self.generator.load_state_dict(generator(self.classes, self.width).state_dict())
-            self.critic.load_state_dict(critic(self.classes, self.width).state_dict())
+            fresh = {"generator": generator(self.classes, self.width), "critic": critic(self.classes, self.width)}
+        self.load_models({name: flat.module_to_vector(network) for name, network in fresh.items()})
 
     def step(self, batches: Iterable[Batch], labels: np.ndarray, draws: torch.Generator, sanitise: Sanitise) -> Tensor:
         """A step of the critic on each batch, then one of the generator on `labels`; the losses [2] of G and D.
@@ -159,7 +160,7 @@ class ConditionalGAN(Networks):
         scores: Tensor = self.critic(torch.cat((images, planes), 1).contiguous(memory_format=LAYOUT))
         return scores
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(self, labels: np.ndarray, seed: int, batch: int = 250) -> np.ndarray:
         """An image of each label [n], uint8 [n, 1, 28, 28], from noise keyed by `seed`."""
         z = self._noise(labels, torch.Generator().manual_seed(seed))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rayfed import plugins
 from rayfed.app.rehearsal import rehearse_rounds
 from rayfed.config import parse
 from rayfed.data.setup import prepare
@@ -21,6 +22,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "fsl-gan single": {"clients": CLIENTS[1:], "strategy": "random_single"},
     "md-gan": {"swap_epochs": 0.05},
     "ren": {"schedule": "parallel"},
+    "split-learning": {"iterations": 0},
+    "splitfed": {},
+    "fedavg": {"fraction": 0.5},
+    "iotsl": {"generator_rounds": 2, "generator_steps": 3, "generator_batch": 4, "generator_width": 4},
 }
 COSTS = ("sim_seconds", "bytes_up", "bytes_down", "bytes_across", "flops_devices")
 
@@ -33,7 +38,7 @@ def test_a_rehearsed_round_costs_what_a_real_one_does(label: str) -> None:
             "method": method,
             "devices": {"count": len(method.get("clients", "four"))},
             "data": {"partition": "iid"},
-            "model": {"name": "dcgan28", "width": 4},
+            "model": {"name": "dcgan28" if plugins.method(method["name"]).task_name == "gan" else "cnn5", "width": 4},
             "evaluation": {"every": 0},
             "twin": {"network": {"kind": "lan"}},
         }

@@ -113,7 +113,7 @@ def test_with_all_hosts_dead_the_run_waits_for_another(pair: Any) -> None:
     remote, local, said = pair(configured(1))
     kill(remote._hosts[0])
     same(remote, local)
-    [told] = [line for line in said if not line.startswith("the cluster is busy")]  # as where a host is slow to start
+    [told] = [line for line in said if not line.startswith("not all actors have started")]  # as where one is slow
     assert told.startswith("round 1 is computed again on 1 device host: ")
 
 
@@ -150,7 +150,7 @@ def test_a_run_that_finds_no_room_ends_and_reserves_nothing(cluster: None, feder
     ray.get(tenant.ready.remote())
     busy = config.model_copy(update={"ray": config.ray.model_copy(update={"wait_s": 3.0})})
     busy = busy.model_copy(update={"resources": configured(2, cpus=1).resources})
-    with pytest.raises(CapacityError, match=r"^ray\.wait_s = 3: 2 of 2 device hosts have not started; the cluster"):
+    with pytest.raises(CapacityError, match=r"^ray\.wait_s = 3: 2 of 2 device hosts have not started; the cluster may"):
         RaySession(busy, federation, lambda capacity, scaling: None)
     ray.kill(tenant)
     assert all(group["state"] == "REMOVED" for group in placement_group_table().values())

@@ -201,6 +201,22 @@ def test_simulated_times_are_the_same_in_every_run_and_after_a_kill(label: str) 
     assert told[0] == told[1] == told[2]
 
 
+def test_joules_are_watts_times_the_seconds_in_which_a_device_computes_or_sends() -> None:
+    """Four devices compute; where a hop takes half a second, each gets its models and sends them: 3 W of it more."""
+
+    def joules(hop_s: float, **profile: float) -> float | None:
+        twin = {"devices": [{"flops_per_s": 1e9} | profile], "network": {"kind": "lan", "hop_s": hop_s}}
+        [checkpoint] = run(trainer(METHODS["fl-vanilla"], twin), 1)
+        operations.append(checkpoint.metrics["flops_devices"])
+        return checkpoint.metrics.get("joules")
+
+    operations: list[float] = []
+    computing = joules(0.0, watts=3.0)
+    assert computing == pytest.approx(3 * operations[0] / 1e9, rel=1e-9)
+    assert joules(0.5, watts=3.0) == pytest.approx(computing + 4 * 2 * 0.5 * 3, rel=1e-9)
+    assert joules(0.5) is None
+
+
 def test_a_method_that_swaps_needs_routes_between_devices() -> None:
     with pytest.raises(UserError) as caught:
         trainer({"name": "md-gan"}, {"network": {"kind": "cell"}})

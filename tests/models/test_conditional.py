@@ -89,7 +89,7 @@ def test_an_iteration_equals_plain_pytorch() -> None:
 
     Adam divides each gradient by its own size, so rounding shows where gradients are tiny: the tolerance is on the
     distance moved, not on each weight. The critic's last bias has a gradient of exactly 0 in its loss; rounding may
-    move it by a learning rate a step, and with it the generator's loss.
+    move it by a learning rate a step, and with it the generator's loss, so it is left out of that.
     """
     ours = gan()
     start = ours.models()
@@ -126,8 +126,10 @@ def test_an_iteration_equals_plain_pytorch() -> None:
     loss_g.backward()
     adams[0].step()
 
+    biases = [dict(net.named_parameters())["7.bias"].item() for net in (ours.critic, d)]
+    found, wanted = (loss + bias for loss, bias in zip((losses[0].item(), loss_g.item()), biases, strict=True))
     np.testing.assert_allclose(losses[1], np.mean(expected), rtol=1e-4)
-    np.testing.assert_allclose(losses[0], loss_g.item(), rtol=1e-4, atol=CRITIC_STEPS * 1e-4)
+    assert abs(found - wanted) < 0.5e-4  # half of what one of Adam's steps moves a weight
     for name, theirs in (("generator", g), ("critic", d)):
         moved = flat.module_to_vector(theirs) - start[name]
         assert np.linalg.norm(ours.models()[name] - start[name] - moved) < 0.01 * np.linalg.norm(moved)

@@ -57,6 +57,16 @@ class DeviceHalf:
         self.state = state
         self.method = context.config.method
 
+    def begin(self, f_a: Packed, load: Load, turn: Turn) -> Smashed:
+        """Take f_a over and smash the first batch."""
+        self.take_over(f_a)
+        return self.forward(load, turn)
+
+    def step(self, gradient: Packed, load: Load, turn: Turn) -> Smashed:
+        """Step f_a for the batch before, and smash this one."""
+        self.backward(gradient, load, turn.round, turn.number - 1)
+        return self.forward(load, turn)
+
     def take_over(self, f_a: Packed) -> None:
         """Begin a turn with somebody else's f_a."""
         kept = self.state

@@ -14,7 +14,7 @@ from rayfed.fleet.protocol import Fleet, Future
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.context import ServerContext
 from rayfed.methods.exchange import Report, Update, average, choose_group
-from rayfed.methods.split_learning.halves import DeviceHalf, ServerHalf, Smashed, Turn, means
+from rayfed.methods.split_learning.halves import DeviceHalf, ServerHalf, Turn, means
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import Scheduler
@@ -24,17 +24,7 @@ from rayfed.tasks.classification.workspace import ClassifierWorkspace
 
 
 class Device(DeviceHalf):
-    """A client. It owns Adam's state for its f_a."""
-
-    def begin(self, f_a: Packed, load: Load, turn: Turn) -> Smashed:
-        """Take the mean f_a over and smash the first batch."""
-        self.take_over(f_a)
-        return self.forward(load, turn)
-
-    def step(self, gradient: Packed, load: Load, turn: Turn) -> Smashed:
-        """Step f_a for the batch before, and smash this one."""
-        self.backward(gradient, load, turn.round, turn.number - 1)
-        return self.forward(load, turn)
+    """A client. It owns Adam's state for its f_a. Per batch it does `DeviceHalf.step`."""
 
     def end(self, gradient: Packed, load: Load, turn: Turn) -> Update:
         """Step f_a for the last batch, and send it to be averaged."""

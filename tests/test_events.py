@@ -41,11 +41,11 @@ TOLD = [
     (DeviceDrifted("b/0", 1 / 3), "b/0 computes in 0.333 times its profile's seconds"),
     (
         Paired(0, (3,), (2,), 600),
-        "device 0 lacks class 3: 600 samples are drawn by the generator 2 of other devices",
+        "device 0 lacks class 3: 600 samples are drawn by the generator of device 2",
     ),
     (
         Paired(4, (3, 5), (1, 2), 1200),
-        "device 4 lacks classes 3, 5: 1200 samples are drawn by the generators 1, 2 of other devices",
+        "device 4 lacks classes 3, 5: 1200 samples are drawn by the generators of devices 1, 2",
     ),
     (BudgetSpent((2.5, 2.5), 1e-5), "the generators have spent epsilon 2.5 at delta 1e-05"),
     (BudgetSpent((2.5, 31.25), 1e-5), "the generators have spent epsilon 2.5 to 31.25 (device 1) at delta 1e-05"),

@@ -174,9 +174,9 @@ def test_what_was_paired_is_told() -> None:
     made = federation()
     state, _ = made.rounds(4)
     assert [event.sentence() for event in state.events if isinstance(event, Paired)] == [
-        "device 0 lacks classes 2, 3: 12 samples are drawn by the generator 1 of other devices",
-        "device 1 lacks classes 0, 1: 12 samples are drawn by the generator 0 of other devices",
-        "device 2 lacks classes 1, 2: 12 samples are drawn by the generators 0, 1 of other devices",
+        "device 0 lacks classes 2, 3: 12 samples are drawn by the generator of device 1",
+        "device 1 lacks classes 0, 1: 12 samples are drawn by the generator of device 0",
+        "device 2 lacks classes 1, 2: 12 samples are drawn by the generators of devices 0, 1",
     ]
 
 

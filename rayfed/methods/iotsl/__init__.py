@@ -106,9 +106,10 @@ class Paired(Event):
 
     def sentence(self) -> str:
         """See `Event.sentence`."""
+        drawn_by = "generator" if len(self.partners) == 1 else "generators"
         return (
             f"device {self.device} lacks {_numbers('class', self.classes, 'classes')}: {self.samples} samples are "
-            f"drawn by the {_numbers('generator', self.partners)} of other devices"
+            f"drawn by the {drawn_by} of {_numbers('device', self.partners)}"
         )
 
 

@@ -90,14 +90,16 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run")
     headers = ("rounds", f"{label}\nbest", f"{label}\nlast", "sim.\nseconds")
-    for header in (*headers, f"sim. s to\n{label} {shown(found['common'])}", "MB per\ndevice", "sim.\nimages/s"):
+    goal = shown(found["common"])
+    for header in (*headers, f"sim. s to\n{label} {goal}", "MB per\ndevice", f"MB to\n{goal}", "sim.\nimages/s"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("wall\nimages/s", justify="right", no_wrap=True)
     for name, run in found["runs"].items():
         figures = run["summary"]
         cells = {figure: shown(values["mean"]) for figure, values in figures.items()}
-        if figures["bytes_device"]["mean"] is not None:
-            cells["bytes_device"] = shown(figures["bytes_device"]["mean"] / MB)
+        for figure in ("bytes_device", "bytes_device_to_common"):
+            if figures[figure]["mean"] is not None:
+                cells[figure] = shown(figures[figure]["mean"] / MB)
         for figure in ("best", "last"):
             if figures[figure]["spread"] is not None:
                 cells[figure] += f" ± {shown(figures[figure]['spread'])}"

@@ -21,8 +21,8 @@ SERIES = (
 )
 """The metrics of every round that the JSON document holds, beside the task's and each that begins with `loss`."""
 FIGURES = (
-    *("rounds", "best", "last", "sim_seconds", "sim_seconds_to_common"),
-    *("bytes_device", "images_per_sim_s", "images_per_s"),
+    *("rounds", "best", "last", "sim_seconds", "sim_seconds_to_common", "bytes_device", "bytes_device_to_common"),
+    *("images_per_sim_s", "images_per_s"),
 )
 """What `Summary.figures` has of each run."""
 
@@ -47,8 +47,8 @@ class Summary:
     `metric` is the task's primary one that all runs have (None means that no run was judged); `common` is the best
     value of the run and seed that did worst: all others reached it. `figures`: run -> figure -> a value per seed, None
     where there is none. The figures are `rounds`; `best`, `last`; `sim_seconds` (simulated, in all),
-    `sim_seconds_to_common`; `bytes_device` (both ways over the busiest device's link, in all); `images_per_sim_s`,
-    `images_per_s` (wall clock).
+    `sim_seconds_to_common`; `bytes_device` (both ways over the busiest device's link, in all),
+    `bytes_device_to_common`; `images_per_sim_s`, `images_per_s` (wall clock).
     """
 
     metric: Metric | None
@@ -143,9 +143,10 @@ def _figures(history: History, metric: Metric | None, common: float | None) -> d
         "images_per_s": throughput(rounds),
     }
     if metric and common is not None and (judged := course(history, metric)).values.size:
-        reached = judged.seconds[metric.reaches(judged.values, common)]
+        reached = metric.reaches(judged.values, common)
         found |= {"best": float(metric.best(judged.values)), "last": float(judged.values[-1])}
-        found["sim_seconds_to_common"] = float(reached[0])
+        found["sim_seconds_to_common"] = float(judged.seconds[reached][0])
+        found["bytes_device_to_common"] = float(judged.nbytes[reached][0])
     return found
 
 

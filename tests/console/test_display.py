@@ -107,7 +107,7 @@ def test_a_figure_reads_the_same_in_the_live_line_and_in_every_table(value):
     table = closing_table(ended.summary(), ended.task.metrics)
     last = re.search(r"^FID .*last (\S+)$", table, re.MULTILINE)
     figures = ["rounds", "best", "last", "sim_seconds", "sim_seconds_to_common"]
-    figures += ["bytes_device", "images_per_sim_s", "images_per_s"]
+    figures += ["bytes_device", "bytes_device_to_common", "images_per_sim_s", "images_per_s"]
     summary = {figure: {"mean": value, "spread": None, "seeds": {}} for figure in figures}
     compared = comparison_table(
         {"metric": {"label": "FID"}, "common": value, "runs": {"run": {"summary": summary, "series": {}}}}

@@ -52,7 +52,7 @@ def test_any_tasks_metric_has_its_label():
 
 
 FIGURES = ("rounds", "best", "last", "sim_seconds", "sim_seconds_to_common")
-MORE = ("bytes_device", "images_per_sim_s", "images_per_s")
+MORE = ("bytes_device", "bytes_device_to_common", "images_per_sim_s", "images_per_s")
 
 
 def summary(*values: float | None, spread: float | None = None) -> dict[str, Any]:
@@ -62,8 +62,11 @@ def summary(*values: float | None, spread: float | None = None) -> dict[str, Any
 
 def document(**more: Any) -> dict[str, Any]:
     runs = {
-        "A": {"summary": summary(10, 47.25, 50.5, 12.5, 3.25, 4.5e6, 80.0, 1234.5, spread=1.125), "series": {"0": {}}},
-        "B": {"summary": summary(0, None, None, 0.0, None, None, None, None), "series": {}},
+        "A": {
+            "summary": summary(10, 47.25, 50.5, 12.5, 3.25, 4.5e6, 2.5e6, 80.0, 1234.5, spread=1.125),
+            "series": {"0": {}},
+        },
+        "B": {"summary": summary(0, None, None, 0.0, None, None, None, None, None), "series": {}},
     }
     metric = {"name": "fid_classifier", "label": "FID", "detail": "classifier's features", "lower_is_better": True}
     found = {"comparison": "c-1", "status": "failed", "metric": metric, "common": 51.5, "runs": runs}
@@ -76,12 +79,12 @@ def test_a_comparisons_table_cell_by_cell():
     assert [str(column.header).replace("\n", " ") for column in columns] == [
         "run",
         *("rounds", "FID best", "FID last", "sim. seconds", "sim. s to FID 51.5"),
-        *("MB per device", "sim. images/s", "wall images/s"),
+        *("MB per device", "MB to 51.5", "sim. images/s", "wall images/s"),
     ]
     rows = list(zip(*(column.cells for column in columns), strict=True))
     assert rows == [
-        ("A", "10", "47.2 ± 1.12", "50.5 ± 1.12", "12.5", "3.25", "4.50", "80", "1,234"),
-        ("B", "0", "-", "-", "0", "-", "-", "-", "-"),
+        ("A", "10", "47.2 ± 1.12", "50.5 ± 1.12", "12.5", "3.25", "4.50", "2.50", "80", "1,234"),
+        ("B", "0", "-", "-", "0", "-", "-", "-", "-", "-"),
     ]
 
 

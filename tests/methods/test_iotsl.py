@@ -17,6 +17,7 @@ from rayfed.fleet.host import PrivateError
 from rayfed.methods.iotsl import METHOD, BudgetSpent, IotslState, Paired
 from rayfed.methods.iotsl.device import Device, Trained
 from rayfed.methods.iotsl.pairing import lacking, paired
+from rayfed.methods.state import State
 from rayfed.models.conditional import ConditionalGAN
 from rayfed.privacy.accountant import epsilon
 from rayfed.seeding import torch_seed
@@ -190,6 +191,30 @@ def test_imputed_images_are_the_partners_generators() -> None:
     labels = np.repeat([2, 3], 6)
     np.testing.assert_array_equal(kept["imputed_labels"], labels)
     np.testing.assert_array_equal(kept["imputed_images"], gan.generate(labels, torch_seed(SEED, 4, 0, "impute 0")))
+
+
+def test_fine_tuning_as_splitfed_is_splitfeds_round() -> None:
+    """From the pretrained halves, to the same bits; it needs no way from device to device."""
+    made = federation(method={"fine_tuning": "splitfed", "impute": False})
+    pretrained: Any = made.rounds(3)[0]
+    tuned, reports = made.server.round(pretrained, made.fleet)
+    plain = Federation({"name": "splitfed", "batch": 4}, TWO_OF_FOUR, model={"name": "cnn5", "width": 4, "lr": 1e-3})
+    halves = {name: pretrained.models[name] for name in ("device_part", "server_part")}
+    expected, theirs = plain.server.round(State(3, halves, sampler=pretrained.sampler), plain.fleet)
+    for name in halves:
+        np.testing.assert_array_equal(tuned.models[name], expected.models[name])
+    assert reports == theirs
+    assert not made.config.method.sends_to_peers
+    assert federation().config.method.sends_to_peers
+
+
+def test_splitfed_weighs_imputed_samples_too() -> None:
+    made = federation([[6, 6, 0, 0], [0, 0, 4, 4], [6, 0, 0, 6]], method={"fine_tuning": "splitfed"})
+    state = made.rounds(5)[0]
+    kept = made.fleet.changed()
+    each = [kept[device]["device_part"] for device in range(3)]
+    expected = np.average(each, axis=0, weights=[12 + 12, 8 + 8, 12 + 12])
+    np.testing.assert_allclose(state.models["device_part"], expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,14 @@ def test_the_figures_of_every_seed():
         "sim_seconds": [6.0, 6.0],
         "sim_seconds_to_common": [6.0, 6.0],
         "bytes_device": [9e6, 9e6],
+        "bytes_device_to_common": [9e6, 9e6],
         "images_per_sim_s": [20.0, 20.0],
         "images_per_s": [80.0, 80.0],
     }
     assert summary.figures["fast"]["best"] == [30.0, 40.0]
     assert summary.figures["fast"]["last"] == [30.0, 44.0]
     assert summary.figures["fast"]["sim_seconds_to_common"] == [2.0, 1.0]
+    assert summary.figures["fast"]["bytes_device_to_common"] == [6e6, 3e6]
 
 
 def test_the_fid_that_all_runs_have_is_compared():

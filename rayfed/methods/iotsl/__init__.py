@@ -57,8 +57,16 @@ class Settings(split_learning.Settings):
     """Whether defective devices get what other devices' generators draw (step 3)."""
     scarce: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """A class of which a device has fewer than this share of its own mean class counts as missing."""
+    fine_tuning: Literal["split-learning", "splitfed"] = "split-learning"
+    """Whether step 4 has the devices in turn, as published (`split-learning`), or all at once, their f_a averaged
+    (`splitfed`; Thapa et al. 2022)."""
     privacy: Privacy = Privacy()
     """What protects the generators."""
+
+    @property
+    def sends_to_peers(self) -> bool:
+        """f_a goes from device to device, in fine-tuning by turns."""
+        return self.fine_tuning == "split-learning" and super().sends_to_peers
 
     def phase(self, round: int) -> Phase:
         """What happens in a round."""

@@ -3,7 +3,7 @@
 
 The rounds of a run are, one after the other, those of its four steps: the devices train private generators (1); the
 server trains the whole network on what these draw (2); devices that miss classes get them from others' generators (3);
-and split learning goes on from the pretrained halves (4).
+and split learning, or SplitFed, goes on from the pretrained halves (4).
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayfed.fleet.codec import Codec, Packed
-from rayfed.fleet.protocol import Fleet, Missing
+from rayfed.fleet.protocol import Arrays, Fleet, Missing
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.context import ServerContext
 from rayfed.methods.exchange import Report, choose_group, is_valid
@@ -21,7 +21,8 @@ from rayfed.methods.iotsl import BudgetSpent, IotslState, Paired, settings_of
 from rayfed.methods.iotsl.device import G, Trained, codec, count_codec, gan_of
 from rayfed.methods.iotsl.pairing import paired
 from rayfed.methods.split_learning import algorithm as split_learning
-from rayfed.methods.split_learning.halves import means
+from rayfed.methods.split_learning.halves import ServerHalf, means
+from rayfed.methods.splitfed.algorithm import all_at_once
 from rayfed.methods.state import State
 from rayfed.models.conditional import ConditionalGAN
 from rayfed.privacy.accountant import Spent, epsilon, epsilon_prv, spend, steps_within
@@ -175,6 +176,13 @@ class Server(split_learning.Server):
         if not self.method.iterations:
             loads = {k: epoch(load.images + self.imputed.get(k, 0), load.batch) for k, load in loads.items()}
         return loads, sampler
+
+    def turns(self, fleet: Fleet, half: ServerHalf, loads: dict[ClientId, Load], round: int, models: Arrays) -> Arrays:
+        """The devices in turn; as SplitFed, all at once, f_a weighted by what they train on, imputed samples too."""
+        if self.settings.fine_tuning == "split-learning":
+            return super().turns(fleet, half, loads, round, models)
+        samples = self.samples + [self.imputed.get(ClientId(k), 0) for k in range(len(self.samples))]
+        return all_at_once(self, fleet, half, loads, round, models, samples)
 
     @property
     def gan(self) -> ConditionalGAN:

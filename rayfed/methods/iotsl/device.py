@@ -13,6 +13,7 @@ from rayfed.ids import ClientId
 from rayfed.methods.iotsl import Settings, settings_of
 from rayfed.methods.local_epochs import Batch
 from rayfed.methods.split_learning.algorithm import Device as SplitDevice
+from rayfed.methods.splitfed.algorithm import Device as SplitFedDevice
 from rayfed.models.conditional import ConditionalGAN
 from rayfed.privacy.sanitise import sanitise
 from rayfed.scheduling.load import Load
@@ -34,8 +35,11 @@ class Trained:
     counts: Packed | None = None
 
 
-class Device(SplitDevice):
-    """A device. Beside f_a it owns its generator and critic, both with Adam's state, and what was imputed."""
+class Device(SplitDevice, SplitFedDevice):
+    """A device, for either kind of fine-tuning.
+
+    Beside f_a it owns its generator and critic, both with Adam's state, and what was imputed.
+    """
 
     private = ("critic", "critic.exp_avg", "critic.exp_avg_sq")
     """What never leaves the device: the fleet refuses to send it."""

@@ -26,7 +26,7 @@ from rayfed.tasks.classification.workspace import ClassifierWorkspace
 class Device(DeviceHalf):
     """A device: f_a while it is its turn, and Adam's state for it. Per batch it does `DeviceHalf.step`."""
 
-    def end(self, gradient: Packed, load: Load, turn: Turn) -> Packed:
+    def hand_on(self, gradient: Packed, load: Load, turn: Turn) -> Packed:
         """Step f_a for the last batch, and hand it on; or only for the record, where nobody comes after it."""
         self.backward(gradient, load, turn.round, turn.number)
         f_a = self.hand_over()
@@ -99,4 +99,4 @@ class Server:
             shared = fleet.share(gradient)
             if turn != turns[-1]:
                 future = fleet.submit(device, "step", shared, load, turns[turn.number + 1])
-        return fleet.submit(device, "end", shared, load, turn, last=True)
+        return fleet.submit(device, "hand_on", shared, load, turn, last=True)

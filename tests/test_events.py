@@ -10,7 +10,7 @@ import pytest
 
 from rayfed.events import KINDS, Event, Note, from_json
 from rayfed.methods.fsl_gan.events import ClientFailed, ClientLeftOut, ClientMoved, DeviceDrifted, DevicesBack
-from rayfed.methods.iotsl import BudgetSpent, Paired
+from rayfed.methods.iotsl import BudgetSpent, Paired, WithoutGenerator
 from rayfed.report.events import events_csv
 
 TOLD = [
@@ -49,6 +49,18 @@ TOLD = [
     ),
     (BudgetSpent((2.5, 2.5), 1e-5), "the generators have spent epsilon 2.5 at delta 1e-05"),
     (BudgetSpent((2.5, 31.25), 1e-5), "the generators have spent epsilon 2.5 to 31.25 (device 1) at delta 1e-05"),
+    (
+        BudgetSpent((2.5, 2.5), 1e-5, (0, 1)),
+        "the generators have spent epsilon 2.5 at delta 1e-05; it allows devices 0, 1 no further step",
+    ),
+    (
+        WithoutGenerator((3,)),
+        "no generator has come from device 3: nothing is drawn by it, and it gets no missing classes",
+    ),
+    (
+        WithoutGenerator((1, 3)),
+        "no generator has come from devices 1, 3: nothing is drawn by them, and they get no missing classes",
+    ),
     (Note("the attic, at noon: hot"), "the attic, at noon: hot"),
 ]
 

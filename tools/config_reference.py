@@ -93,7 +93,10 @@ def methods() -> Iterator[str]:
             yield table(settings, "method.", own, files=files)
         yield f"As above: {', '.join(f'`{key}`' for key in above if key not in own)}.\n"
         for key in own:
-            yield from members(settings.model_fields[key], f"method.{key}", 4)
+            field = settings.model_fields[key]
+            if is_model(field.annotation):
+                yield from section(field.annotation, f"method.{key}", summary(field.annotation), 4)
+            yield from members(field, f"method.{key}", 4)
 
 
 def section(model: Model, prefix: str, about: str, level: int, default: Any = None, title: str = "") -> Iterator[str]:

@@ -11,6 +11,8 @@ from rayfed.cluster.capacity import Capacity
 from rayfed.cluster.connection import connected
 from rayfed.cluster.node_types import nodes_for, read_cluster_file
 from rayfed.config import RunConfig
+from rayfed.data.setup import Federation
+from rayfed.methods.spec import Stage, method_of
 
 HERE = "started by hand"
 """What nodes are called that are of no type in a cluster file."""
@@ -21,25 +23,31 @@ def dry_run(config: RunConfig, notice: Callable[[str], None], cluster_file: Path
 
     `actors`: a row of role, count and resources each. `hosts`: the fewest and the most. `nodes`: type -> count, those
     of `cluster_file` that the run would take, or those that are there now. `autoscaler`: what would be asked of it.
-    `round`: a round's participants, images, bytes, operations and simulated seconds, rehearsed on the twin. `rounds`:
-    how many there are. Raises UserError and CapacityError as a run would.
+    `stages`: for each kind of rounds its `name` (empty if there is but one), how many `rounds` there are, and of one,
+    rehearsed on the twin, participants, images, bytes, operations and simulated seconds. `rounds`: how many there
+    are in all. Raises UserError and CapacityError as a run would.
     """
     cluster = read_cluster_file(cluster_file) if cluster_file else None
     federation = prepared(config, notice)
     found, there, scaling = (*nodes_for(config, cluster), False) if cluster else _on_the_cluster(config)
-    (metrics,) = rehearse_rounds(config, federation, 1)
     return {
         "actors": [_row(ask) for ask in found.asks],
         "hosts": {"least": found.least, "most": found.most},
         "nodes": dict(there),
         "autoscaler": [_row(ask) for ask in found.of_the_autoscaler] if scaling else [],
-        "round": {name: metrics[name] for name in SHOWN if name in metrics},
+        "stages": [_stage(each, federation) for each in method_of(config).stages(config)],
         "rounds": config.rounds,
     }
 
 
 SHOWN = ("participants", "images", "bytes_up", "bytes_down", "bytes_across", "flops_devices", "sim_seconds")
 """Of a round's metrics; see docs/metrics.md."""
+
+
+def _stage(stage: Stage, federation: Federation) -> dict[str, Any]:
+    (metrics,) = rehearse_rounds(stage.config, federation, 1)
+    shown = {name: metrics[name] for name in SHOWN if name in metrics}
+    return {"name": stage.name, "rounds": stage.rounds, **shown}
 
 
 def _row(ask: capacity.Ask) -> dict[str, Any]:

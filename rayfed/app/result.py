@@ -114,7 +114,8 @@ class Result:
         return best_round(self.task.metrics, [(round, metrics) for round, metrics, _ in self.history])
 
     def summary(self) -> dict[str, Any]:
-        """The run in figures: its task's metrics first, best and last, images/s, bytes a round, where to look.
+        """The run in figures: its task's metrics first, best and last, its method's last ones, images/s, bytes a round,
+        where to look.
 
         The newest picture of each kind that evaluations draw is there under its name, as a path.
         """
@@ -127,6 +128,9 @@ class Result:
             figures["images_per_s"] = throughput(rounds)
             figures["bytes_up_per_round"] = sum(metrics["bytes_up"] for metrics in rounds) / len(rounds)
             figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
+        closing = method_of(self.config).closing
+        if own := {name: metrics[name] for metrics in rounds for name in closing if name in metrics}:
+            figures["method"] = own
         figures |= {name: from_here(path) for name, path in self.drawn.items()}
         return figures | {"mlflow": self.mlflow, "resume": self.resume}
 

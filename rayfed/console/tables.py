@@ -16,6 +16,8 @@ from rayfed.tasks.base import Metric
 MB = 1e6
 WIDTH = 100
 """Columns where there is no terminal."""
+WAYS = {"up": "up", "down": "down", "across": "between devices"}
+"""Where bytes go, and in words."""
 COUNTS = 8
 """Device counts side by side, which leave room for a run's name."""
 
@@ -27,6 +29,7 @@ def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
         if found := summary.get(metric.name):
             label = f"{metric.label} ({metric.detail})" if index and metric.detail else metric.label
             rows[label] = "   ".join(f"{name} {shown(value)}" for name, value in found.items())
+    rows |= {name: shown(value) for name, value in summary.get("method", {}).items()}
     if "images_per_s" in summary:
         up, down = (summary[f"bytes_{way}_per_round"] / MB for way in ("up", "down"))
         rows["images/s"] = f"{summary['images_per_s']:,.0f}"
@@ -40,7 +43,6 @@ def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
 
 def dry_run_text(found: Mapping[str, Any]) -> str:
     """What a run would ask for, move and compute, for people."""
-    each = found["round"]
     actors = [describe(Ask(row["role"], row["count"], row["each"])) for row in found["actors"]]
     hosts = found["hosts"]
     rows = {"actors": ", ".join(actors)}
@@ -50,14 +52,25 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
     if found["autoscaler"]:
         asked = [describe(Ask(row["role"], row["count"], row["each"])) for row in found["autoscaler"]]
         rows["of the autoscaler"] = ", ".join(asked)
-    ways = {"up": each["bytes_up"], "down": each["bytes_down"], "between devices": each["bytes_across"]}
-    rows["a round moves"] = ", ".join(f"{count / MB:,.2f} MB {way}" for way, count in ways.items() if count)
-    work = f"{shown(each['flops_devices'] / 1e9)} GFLOP on {counted(int(each['participants']), 'participant')}"
-    rows["a round computes"] = f"{work}, {shown(each['images'])} images"
-    rows["a round takes"] = f"{shown(each['sim_seconds'])} s on the simulated devices"
-    rounds, bytes_all = found["rounds"], sum(ways.values()) * found["rounds"]
-    rows["the run"] = f"{counted(rounds, 'round')}, {bytes_all / MB:,.0f} MB, {duration(each['sim_seconds'] * rounds)}"
+    moved, taken = 0.0, 0.0
+    for each in found["stages"]:
+        rows |= _round_of(each)
+        moved += each["rounds"] * sum(each[f"bytes_{way}"] for way in WAYS)
+        taken += each["rounds"] * each["sim_seconds"]
+    rows["the run"] = f"{counted(found['rounds'], 'round')}, {moved / MB:,.0f} MB, {duration(taken)}"
     return _pairs(rows)
+
+
+def _round_of(stage: Mapping[str, Any]) -> dict[str, str]:
+    """What a round of a stage moves and computes, and how long it takes."""
+    a_round = f"a round of {stage['name']}" if stage["name"] else "a round"
+    moves = [f"{stage[f'bytes_{way}'] / MB:,.2f} MB {words}" for way, words in WAYS.items() if stage[f"bytes_{way}"]]
+    work = f"{shown(stage['flops_devices'] / 1e9)} GFLOP on {counted(int(stage['participants']), 'participant')}"
+    return {
+        f"{a_round} moves": ", ".join(moves) or "nothing",
+        f"{a_round} computes": f"{work}, {shown(stage['images'])} images",
+        f"{a_round} takes": f"{shown(stage['sim_seconds'])} s on the simulated devices",
+    }
 
 
 def comparison_closing(found: Mapping[str, Any]) -> str:

@@ -100,6 +100,8 @@ class Trainer:
 
     def _metrics(self, reports: Sequence[Report], ledger: Ledger) -> dict[str, float]:
         for report in reports:
+            if not report.examples:
+                continue
             everyone = report.client == SERVER
             self.seen += self.population.union if everyone else self.population.counts[report.client]
         metrics: dict[str, float] = {

@@ -96,6 +96,21 @@ def _as_new(state: State, scheduler: Scheduler) -> None: ...
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Rounds of a run that cost the same."""
+
+    name: str
+    """Empty where all rounds of a run do."""
+    rounds: int
+    config: RunConfig
+    """Whose first round is one of them."""
+
+
+def _all_alike(config: RunConfig) -> tuple[Stage, ...]:
+    return (Stage("", config.rounds, config),)
+
+
+@dataclass(frozen=True)
 class MethodSpec:
     """A method."""
 
@@ -124,6 +139,10 @@ class MethodSpec:
     """The physical devices."""
     scheduler: Callable[[RunConfig, Population], Scheduler] = _every_client
     """Its scheduler, made where the run is driven and sent to the scheduler actor: an object that needs no torch."""
+    closing: tuple[str, ...] = ()
+    """Metrics of its own whose last values a run's summary has."""
+    stages: Callable[[RunConfig], tuple[Stage, ...]] = _all_alike
+    """What a run's rounds cost its devices, for who rehearses them; the last stage's throughput is the method's."""
     after_round: AfterRound = _as_it_is
     """See AfterRound."""
     resumed: Callable[[Any, Any], None] = _as_new

@@ -1,9 +1,12 @@
 """Floating-point operations of training steps, as torch's FlopCounterMode counts them for published networks."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -21,7 +24,7 @@ _rehearsing = ContextVar("rehearsing", default=False)
 
 @contextmanager
 def rehearsing() -> Iterator[None]:
-    """For the length of the block `Meter.steps` makes one step for all."""
+    """For the length of the block `Meter.steps` makes one step for all, and `Meter.once` does equal work once."""
     token = _rehearsing.set(True)
     try:
         yield
@@ -54,6 +57,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._known: dict[Hashable, int] = {}
+        self._rehearsed: dict[Hashable, tuple[Any, int]] = {}
         self._total = 0
 
     @contextmanager
@@ -72,6 +76,18 @@ class Meter:
         before, made = self._total, 1 if count and _rehearsing.get() else count
         yield from range(made)
         self._total += (count - made) * (self._total - before)
+
+    def once(self, key: Hashable, work: Callable[[], Result]) -> Result:
+        """What `work` gives. A rehearsal does the work of a key once, and counts it again for each later time."""
+        if not _rehearsing.get():
+            return work()
+        if key not in self._rehearsed:
+            before, result = self._total, work()
+            self._rehearsed[key] = result, self._total - before
+            return result
+        result, flops = self._rehearsed[key]
+        self._total += flops
+        return result
 
     def add(self, flops: int) -> None:
         """Add operations counted by hand."""

@@ -43,7 +43,8 @@ class Mechanism:
         multiplier = self.sigma / (2 * math.sqrt(self.batch))
         if not _is_noise(multiplier):
             raise UserError(
-                f"{SECTION}.sigma = {self.sigma}: without noise no epsilon holds; it must be positive and finite"
+                f"{SECTION}.sigma = {self.sigma}: no epsilon holds for such noise; it must be positive and finite, and "
+                "its square must be as well"
             )
         if not 0 < self.clip < math.inf:
             raise UserError(
@@ -109,8 +110,8 @@ def steps_within(target: float, delta: float, mechanism: Mechanism, spent: Seque
         raise UserError(f"{SECTION}.epsilon = {target}: {used:.4g} of it is spent already; it must be larger")
     if next_one > target:
         raise UserError(
-            f"{SECTION}.epsilon = {target}: the next step brings it to {next_one:.4g}; raise it, or {SECTION}.sigma = "
-            f"{mechanism.sigma}"
+            f"{SECTION}.epsilon = {target}: the next step brings it to {next_one:.4g}; raise it, raise {SECTION}.sigma "
+            f"above {mechanism.sigma}, or take a smaller method.generator_batch than {mechanism.batch}"
         )
     return bisect_right(range(1, MOST_STEPS), target, key=lambda steps: epsilon(spend(before, mechanism, steps), delta))
 

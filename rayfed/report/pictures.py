@@ -88,10 +88,12 @@ def run_figure(history: History, metrics: Sequence[Metric], path: str | Path, ti
     figure = figure_of(11, 7.5)
     figure.suptitle(title, fontsize=14)
     panels = figure.subplots(2, 2)
-    judged = _series(history, {metric.name: metric.detail or metric.label for metric in metrics})
+    first = [metric for metric in metrics if metric.label == metrics[0].label]
+    judged = _series(history, {metric.name: metric.detail or metric.label for metric in first})
     direction = "lower" if metrics[0].lower_is_better else "higher"
     _panel(panels[0, 0], f"{metrics[0].label} ({direction} is better)", metrics[0].label, judged, marker="o")
-    losses = {name: name.removeprefix("loss_").upper() for _, row in history for name in row if name.startswith("loss")}
+    names = {name for _, row in history for name in row if name.startswith("loss")}
+    losses = {name: "TEST" if name == "loss" else name.removeprefix("loss_").upper() for name in sorted(names)}
     _panel(panels[0, 1], "Losses", "loss, mean of the round", _series(history, losses))
     seen = _series(history, {"kl_seen": ""})
     _panel(panels[1, 0], "Data seen against the whole data", "KL divergence (nats)", seen)

@@ -30,9 +30,11 @@ def test_a_round_costs_on_paper_what_it_then_costs(tmp_path, monkeypatch):
     assert found["actors"][-1] == {"role": "device_host", "count": 6, "each": {"CPU": 1, "GPU": 0.25}}
     assert found["rounds"] == 3
     result = run(None, local=True, progress=False, **{key.replace(".", "__"): value for key, value in pairs(SMALL)})
-    for name, value in found["round"].items():
+    [stage] = found["stages"]
+    assert (stage.pop("name"), stage.pop("rounds")) == ("", 3)
+    for name, value in stage.items():
         assert result.metrics[0][name] == pytest.approx(value), name
-    assert {"bytes_up", "bytes_down", "flops_devices", "sim_seconds", "participants"} <= found["round"].keys()
+    assert {"bytes_up", "bytes_down", "flops_devices", "sim_seconds", "participants"} <= stage.keys()
 
 
 def test_for_people_it_is_a_table(tmp_path, monkeypatch):
@@ -45,6 +47,39 @@ def test_for_people_it_is_a_table(tmp_path, monkeypatch):
     assert lines["nodes"].strip() == "1 head, 3 gpu"
     assert lines["the run"].strip().startswith("3 rounds, ")
     assert list(tmp_path.iterdir()) == [tmp_path / "cluster.yaml"], "nothing is left behind"
+
+
+def test_each_kind_of_rounds_costs_its_own(tmp_path, monkeypatch):
+    """IoTSL's generators move nothing, its fine-tuning what split learning does, labels, smashed data and gradients."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    told = ["data.partition=iid", "devices.count=2", "model.name=cnn5", "model.width=4", "evaluation.every=0"]
+    iotsl = [
+        "method.name=iotsl",
+        "method.generator_width=4",
+        "method.generator_steps=3",
+        "method.batch=1000",
+        "rounds=12",
+    ]
+    planned = ["run", *told, *iotsl, "rounds=12", "--dry-run", "--cluster", "cluster.yaml"]
+    found = json.loads(CliRunner().invoke(app, [*planned, "--json"]).stdout)
+    generators, tuning = found["stages"]
+    assert (generators["name"], generators["rounds"], generators["bytes_up"]) == ("generators", 2, 0)
+    assert (tuning["name"], tuning["rounds"], tuning["images"]) == ("fine-tuning", 4, 6000)
+    split = run(
+        None,
+        local=True,
+        progress=False,
+        rounds=1,
+        method__name="split-learning",
+        method__batch=1000,
+        **{key.replace(".", "__"): value for key, value in pairs(told)},
+    )
+    for name in ("bytes_up", "bytes_down", "bytes_across", "flops_devices", "sim_seconds"):
+        assert tuning[name] == pytest.approx(split.metrics[0][name]), name
+    text = CliRunner().invoke(app, planned).stdout
+    assert "a round of generators moves" in text
+    assert "a round of fine-tuning takes" in text
 
 
 def test_what_no_type_of_node_holds_is_refused(tmp_path, monkeypatch):

@@ -44,6 +44,12 @@ def test_what_a_run_does_not_have_has_no_line():
     assert closing_table(bare | {"rounds": 1}, GanTask.metrics) == "\nrun  a (failed, 1 round)"
 
 
+def test_a_methods_own_figures_follow_its_tasks():
+    bare = {"run": "a", "status": "finished", "rounds": 1, "samples": None, "mlflow": None, "resume": None}
+    table = closing_table(bare | {"method": {"epsilon": 725.71}}, GanTask.metrics)
+    assert table.splitlines()[-1] == "epsilon  725.7"
+
+
 def test_any_tasks_metric_has_its_label():
     bare = {"run": "a", "status": "finished", "rounds": 1, "samples": None, "mlflow": None, "resume": None}
     accuracy = Metric("accuracy", "accuracy", "on the test set", lower_is_better=False)

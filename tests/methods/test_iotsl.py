@@ -1,5 +1,6 @@
 """IoTSL's four steps: what each does, moves and remembers; its pairing by hand; its lines for what cannot be."""
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rayfed.config import parse
 from rayfed.data.setup import prepare
@@ -14,13 +16,13 @@ from rayfed.engine.checkpoint import Checkpoint, checkpoint_of
 from rayfed.engine.session import LocalSession
 from rayfed.errors import UserError
 from rayfed.fleet.host import PrivateError
-from rayfed.methods.iotsl import METHOD, BudgetSpent, IotslState, Paired
-from rayfed.methods.iotsl.device import Device, Trained
+from rayfed.methods.iotsl import METHOD, BudgetSpent, IotslState, Paired, WithoutGenerator
+from rayfed.methods.iotsl.device import Device, Trained, codec
 from rayfed.methods.iotsl.pairing import lacking, paired
 from rayfed.methods.state import State
 from rayfed.models.conditional import ConditionalGAN
 from rayfed.privacy.accountant import epsilon
-from rayfed.seeding import torch_seed
+from rayfed.seeding import generator, torch_seed
 from rayfed.store import Store
 from tests.methods.federation import SEED, Federation
 
@@ -171,6 +173,15 @@ def test_several_generators_where_one_does_not_cover() -> None:
     assert paired(0, log, 0.5) == {1: {2: 6, 3: 6}, 2: {4: 6}}
 
 
+def test_a_class_that_is_scarce_everywhere_is_drawn_all_the_same() -> None:
+    """Device 1 has 10 of class 2, fewer than half of its mean, 70, but nobody has more."""
+    log = np.array([[100, 100, 0], [100, 100, 10]])
+    assert paired(0, log, 0.5) == {1: {2: 100}}
+    assert paired(1, log, 0.5) == {}
+    both = np.array([[100, 0, 0], [100, 100, 10], [0, 100, 0]])
+    assert paired(0, both, 0.5) == {1: {1: 100, 2: 100}}
+
+
 def test_what_was_paired_is_told() -> None:
     made = federation()
     state, _ = made.rounds(4)
@@ -191,6 +202,64 @@ def test_imputed_images_are_the_partners_generators() -> None:
     labels = np.repeat([2, 3], 6)
     np.testing.assert_array_equal(kept["imputed_labels"], labels)
     np.testing.assert_array_equal(kept["imputed_images"], gan.generate(labels, torch_seed(SEED, 4, 0, "impute 0")))
+
+
+def test_a_generator_learns_through_the_sanitised_gradient() -> None:
+    """Of one device, beside the same steps by hand with the clipping and noise that the settings say."""
+    settings = {"generator_rounds": 1, "generator_steps": 2, "privacy": {"sigma": 40.0, "clip": 0.5}}
+    made = federation([[6, 6, 0, 0]], method=settings)
+    state = made.rounds(1)[0]
+    gan = ConditionalGAN(4, 4)
+    gan.initialise(torch_seed(SEED, 0, 0, "generator"))
+    draws, noise = (torch.Generator().manual_seed(torch_seed(SEED, 1, 0, name)) for name in ("generator", "noise"))
+    order, chosen = generator(SEED, 1, 0, "batches"), np.empty(0, np.int64)
+    while len(chosen) < 2 * 5 * 4:
+        chosen = np.concatenate((chosen, order.permutation(made.parts[0])))
+    labels = generator(SEED, 1, 0, "labels")
+
+    def clean(gradient: torch.Tensor) -> torch.Tensor:
+        bound = 0.5 / 4  # C of a mean over a batch of 4
+        norms = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        clipped = gradient * torch.where(norms > bound, bound / norms, torch.ones_like(norms))
+        return clipped + 40.0 * bound * torch.randn(gradient.shape, generator=noise)
+
+    for step in range(2):
+        batches = [chosen[4 * at : 4 * (at + 1)] for at in range(5 * step, 5 * (step + 1))]
+        drawn = labels.choice(4, 4, p=[0.5, 0.5, 0, 0])
+        gan.step([(made.images[each], made.labels[each]) for each in batches], drawn, draws, clean)
+    np.testing.assert_allclose(state.models["generator_0"], gan.models()["generator"], rtol=1e-5, atol=1e-7)
+
+
+class Overflowing(Device):
+    """Device 1's generator is not finite, or everybody's."""
+
+    everybody = False
+
+    def train_generator(self, task: tuple[int, bool], round: int) -> Trained:
+        reply, gan = super().train_generator(task, round), self._gan()
+        if self.context.device != 1 and not self.everybody:
+            return reply
+        infinite = np.full(sum(gan.sizes["generator"]), np.inf, np.float32)
+        return replace(reply, generator=codec(gan, "float32").encode({"generator": infinite}))
+
+
+def test_who_sends_no_generator_is_told_charged_and_left_out() -> None:
+    method = {"generator_rounds": 1, "privacy": {"sigma": 40.0}}
+    made = federation(device=Overflowing, method=method, rounds=4)
+    state, reports = made.rounds(1)
+    assert [report.client for report in reports] == [0, 2]
+    assert set(state.models) == {"device_part", "server_part", "generator_0", "generator_2"}
+    assert state.log == [TWO_OF_FOUR[0], [0, 0, 0, 0], TWO_OF_FOUR[2]]
+    assert set(state.spent) == {"0", "1", "2"}
+    assert [event.devices for event in state.events if isinstance(event, WithoutGenerator)] == [(1,)]
+    assert made.fleet.settle().rejected == {1}
+
+
+def test_without_any_generator_there_is_nothing_to_pretrain_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Overflowing, "everybody", True)
+    made = federation(device=Overflowing, method={"generator_rounds": 1}, rounds=4)
+    with pytest.raises(UserError, match="round 2: no device's generator has come, so there is nothing to pretrain on"):
+        made.rounds(2)
 
 
 def test_fine_tuning_as_splitfed_is_splitfeds_round() -> None:
@@ -227,6 +296,16 @@ def test_splitfed_weighs_imputed_samples_too() -> None:
         ),
         ({"method": {"privacy": {"sigma": 1, "clip": None}}}, "method.privacy.sigma = 1.0: the noise is sigma * clip"),
         ({"method": {"privacy": {"sigma": 0, "epsilon": 1}}}, "method.privacy.epsilon = 1.0: without noise no epsilon"),
+        ({"method": {"privacy": {"sigma": 1e300}}}, "method.privacy.sigma = 1e+300: must be less than or equal to"),
+        (
+            {"method": {"fine_tuning": "splitfed", "hand_over": "server"}},
+            "method.hand_over = 'server': is for devices in turn",
+        ),
+        (
+            {"method": {"generator_rounds": 4}, "rounds": 9, "stop": {"patience": 2}, "evaluation": {"every": 2}},
+            "stop.patience = 2: the classifier does not change in the first 4 rounds, which train generators; take at "
+            "least 3",
+        ),
         ({"init_from": "iotsl-123"}, "init_from = 'iotsl-123': what that run has spent"),
     ],
 )
@@ -245,10 +324,22 @@ def test_what_only_the_data_refutes_is_one_line() -> None:
 
     with pytest.raises(UserError, match=r"data.partition = 'fegan': no device holds class 3, so no generator can draw"):
         preflight([[6, 6, 0, 0], [0, 6, 6, 0], [1, 1, 1, 0]])
-    assert preflight([[6, 6, 0, 0], [0, 6, 6, 0], [1, 1, 1, 0]], impute=False) == []
+    strong = {"sigma": 1000.0, "delta": 1e-3}
+    assert preflight([[6, 6, 0, 0], [0, 6, 6, 0], [1, 1, 1, 0]], impute=False, privacy=strong) == []
     with pytest.raises(UserError, match=r"method.privacy.epsilon = 0.001: the next step brings it to"):
         preflight(TWO_OF_FOUR, privacy={"sigma": 10.0, "epsilon": 0.001})
     with pytest.raises(UserError, match=r"device 1 holds no samples"):
         preflight([[6, 6, 6, 6], [0, 0, 0, 0], [1, 1, 1, 1]])
     [told] = preflight(TWO_OF_FOUR, privacy={"sigma": 0})
     assert "no epsilon holds" in told
+    spent = epsilon([[1.07 / (2 * np.sqrt(4)), 1.0, 4]], 1e-5)  # two rounds of two steps
+    [told] = preflight(TWO_OF_FOUR)
+    assert told == (
+        f"method.privacy.sigma = 1.07: 4 steps of a generator spend epsilon {spent:.4g} at delta 1e-05; above about 10 "
+        "it promises next to nothing"
+    )
+    [told] = preflight(TWO_OF_FOUR, privacy={"sigma": 1000.0, "delta": 0.1})
+    assert told == "method.privacy.delta = 0.1: a device holds 12 images; delta should be well below 1/12"
+    colours = Population(3, np.asarray(TWO_OF_FOUR), np.sum(TWO_OF_FOUR, axis=0), np.sum(TWO_OF_FOUR, axis=0))
+    with pytest.raises(UserError, match=r"iotsl's generators draw grey images of 28x28; this data has 3 channels"):
+        METHOD.preflight(federation().config, colours)

@@ -101,7 +101,10 @@ def test_steps_within_a_target(target: float, before: int) -> None:
 
 
 GOOD = Mechanism(10.0, 1.0, 32)
-SIGMA = "method.privacy.sigma = {}: without noise no epsilon holds; it must be positive and finite"
+SIGMA = (
+    "method.privacy.sigma = {}: no epsilon holds for such noise; it must be positive and finite, and its square must "
+    "be as well"
+)
 CLIP = "method.privacy.clip = {}: without a bound on the gradients no epsilon holds; it must be positive and finite"
 
 
@@ -121,7 +124,8 @@ CLIP = "method.privacy.clip = {}: without a bound on the gradients no epsilon ho
         ),
         (
             lambda: steps_within(5.0, DELTA, GOOD),
-            "method.privacy.epsilon = 5.0: the next step brings it to 5.452; raise it, or method.privacy.sigma = 10.0",
+            "method.privacy.epsilon = 5.0: the next step brings it to 5.452; raise it, raise method.privacy.sigma "
+            "above 10.0, or take a smaller method.generator_batch than 32",
         ),
         (lambda: steps_within(inf, DELTA, GOOD), "method.privacy.epsilon = inf: must be positive and finite"),
         (

@@ -12,19 +12,22 @@ from rayfed.config.sections import Count, Section
 from rayfed.data.population import Population
 from rayfed.errors import UserError, counted
 from rayfed.events import Event
-from rayfed.methods import split_learning
+from rayfed.methods import split_learning, splitfed
 from rayfed.methods.local_epochs import scheduler
-from rayfed.methods.spec import MethodSpec, check_memory
+from rayfed.methods.spec import MethodSpec, Stage, check_memory
 from rayfed.methods.state import State
-from rayfed.privacy.accountant import Mechanism, steps_within
+from rayfed.privacy.accountant import Mechanism, epsilon, spend, steps_within
+from rayfed.tasks.classification.settings import SplitTraining
 
+WEAK = 10
+"""The epsilon above which a promise is next to none; see docs/privacy.md."""
 Phase = Literal["generators", "pretraining", "imputation", "fine-tuning"]
 
 
 class Privacy(Section):
     """The sanitised gradient of the generators (formulas 4 and 5)."""
 
-    sigma: Annotated[float, Field(ge=0)] = 1.07
+    sigma: Annotated[float, Field(ge=0, le=1e6)] = 1.07
     """Sigma, the noise's standard deviation over C. 0 adds none, and then no epsilon holds."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """C, the largest norm of a sample's gradient. None clips nothing, and then there is no noise either."""
@@ -129,12 +132,31 @@ class BudgetSpent(Event):
     epsilons: tuple[float, ...]
     """Of each device, in their order."""
     delta: float
+    ended: tuple[int, ...] = ()
+    """The devices that privacy.epsilon allows no further step."""
 
     def sentence(self) -> str:
         """See `Event.sentence`."""
         least, most = f"{min(self.epsilons):.4g}", f"{max(self.epsilons):.4g}"
         worst = "" if least == most else f" to {most} (device {int(np.argmax(self.epsilons))})"
-        return f"the generators have spent epsilon {least}{worst} at delta {self.delta:g}"
+        ended = f"; it allows {_numbers('device', self.ended)} no further step" if self.ended else ""
+        return f"the generators have spent epsilon {least}{worst} at delta {self.delta:g}{ended}"
+
+
+@dataclass(frozen=True)
+class WithoutGenerator(Event):
+    """Devices whose generators did not come in the last round of step 1."""
+
+    kind: ClassVar[str] = "without-generator"
+    devices: tuple[int, ...]
+
+    def sentence(self) -> str:
+        """See `Event.sentence`."""
+        one = len(self.devices) == 1
+        return (
+            f"no generator has come from {_numbers('device', self.devices)}: nothing is drawn by "
+            f"{'it, and it gets' if one else 'them, and they get'} no missing classes"
+        )
 
 
 def _numbers(what: str, numbers: Iterable[int], plural: str = "") -> str:
@@ -149,6 +171,17 @@ def validate(config: RunConfig) -> None:
         raise ValueError(
             f"rounds = {config.rounds}: {method.before_tuning} of them come before fine-tuning (generator_rounds + "
             f"pretraining_rounds, and 1 of imputation); it must be at least {method.before_tuning + 1}"
+        )
+    judged = method.generator_rounds // config.evaluation.every if config.evaluation.every else 0
+    if config.stop.patience is not None and config.stop.patience <= judged:
+        raise ValueError(
+            f"stop.patience = {config.stop.patience}: the classifier does not change in the first "
+            f"{counted(method.generator_rounds, 'round')}, which train generators; take at least {judged + 1}"
+        )
+    if method.fine_tuning == "splitfed" and method.hand_over == "server":
+        raise ValueError(
+            "method.hand_over = 'server': is for devices in turn; with method.fine_tuning = splitfed f_a goes by way "
+            "of the server anyway, so leave it out"
         )
     if method.privacy.sigma and method.privacy.clip is None:
         raise ValueError(
@@ -184,13 +217,46 @@ def preflight(config: RunConfig, population: Population) -> list[str]:
     if method.impute and (nobodys := np.flatnonzero((held == 0) & (population.whole > 0)).tolist()):
         raise UserError(
             f"data.partition = {config.data.partition!r}: no device holds {_numbers('class', nobodys, 'classes')}, so "
-            "no generator can draw it for the others; give it to a device, or set method.impute = false"
+            "no generator can draw them for the others; give them to a device, or set method.impute = false"
         )
+    return told + _told_of_privacy(method, int(population.counts.sum(axis=1).max()))
+
+
+def _told_of_privacy(method: Settings, images: int) -> list[str]:
+    """What protects little or nothing, and the epsilon that the run comes to. `images`: the most on a device."""
     if method.mechanism is None:
-        return [*told, "method.privacy.sigma = 0: the generators are trained without noise, and no epsilon holds"]
-    if method.privacy.epsilon is not None:
-        steps_within(method.privacy.epsilon, method.privacy.delta, method.mechanism)
+        return ["method.privacy.sigma = 0: the generators are trained without noise, and no epsilon holds"]
+    privacy, steps, told = method.privacy, method.generator_rounds * method.generator_steps, []
+    if privacy.epsilon is not None:
+        steps = min(steps, steps_within(privacy.epsilon, privacy.delta, method.mechanism))
+    if (spent := epsilon(spend([], method.mechanism, steps), privacy.delta)) > WEAK:
+        told.append(
+            f"method.privacy.sigma = {privacy.sigma}: {counted(steps, 'step')} of a generator spend epsilon "
+            f"{spent:.4g} at delta {privacy.delta:g}; above about {WEAK} it promises next to nothing"
+        )
+    if privacy.delta >= 1 / images:
+        told.append(
+            f"method.privacy.delta = {privacy.delta}: a device holds {images} images; delta should be well below "
+            f"1/{images}"
+        )
     return told
+
+
+def stages(config: RunConfig) -> tuple[Stage, ...]:
+    """Step 1, and step 4 without imputed samples, which cost what the method that it is by itself costs.
+
+    Steps 2 and 3 cost the devices next to nothing.
+    """
+    method = settings_of(config)
+    settings: type[SplitTraining] = split_learning.Settings
+    if method.fine_tuning == "splitfed":
+        settings = splitfed.Settings
+    shared = method.model_dump(include=set(settings.model_fields) - {"name"})
+    tuning = config.model_copy(update={"method": settings(name=method.fine_tuning, **shared)})
+    return (
+        Stage("generators", method.generator_rounds, config),
+        Stage("fine-tuning", config.rounds - method.before_tuning, tuning),
+    )
 
 
 def settings_of(config: RunConfig) -> Settings:
@@ -209,6 +275,8 @@ METHOD = MethodSpec(
     task_name="classification",
     state=IotslState,
     validate=validate,
+    closing=("epsilon",),
+    stages=stages,
     preflight=preflight,
     scheduler=scheduler,
 )

@@ -12,12 +12,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rayfed.errors import UserError
+from rayfed.events import Event
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.protocol import Arrays, Fleet, Missing
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.context import ServerContext
 from rayfed.methods.exchange import Report, choose_group, is_valid
-from rayfed.methods.iotsl import BudgetSpent, IotslState, Paired, settings_of
+from rayfed.methods.iotsl import BudgetSpent, IotslState, Paired, WithoutGenerator, settings_of
 from rayfed.methods.iotsl.device import G, Trained, codec, count_codec, gan_of
 from rayfed.methods.iotsl.pairing import paired
 from rayfed.methods.split_learning import algorithm as split_learning
@@ -75,16 +77,16 @@ class Server(split_learning.Server):
             for k in loads
         ]
         replies = [reply for reply in fleet.collect(futures) if self.accepts(fleet, reply, last)]
-        spent, models = dict(state.spent), dict(state.models)
+        spent = self.charged(state.spent, steps)
+        models = dict(state.models)
         log = np.array(state.log) if state.log else np.zeros((len(self.samples), self.workspace.classes), np.int64)
         for reply in replies:
-            if self.settings.mechanism:
-                before = spent.get(str(reply.client), [])
-                spent[str(reply.client)] = spend(before, self.settings.mechanism, steps[reply.client])
             if reply.generator is not None and reply.counts is not None:
                 models |= {f"{G}_{reply.client}": self.codec.values(reply.generator)}
                 log[reply.client] = self.counts.values(reply.counts)
-        events, worst = self.budgets(spent)
+        events, worst = self.budgets(spent, steps)
+        if last and (absent := sorted(set(loads) - {reply.client for reply in replies})):
+            events = (*events, WithoutGenerator(tuple(absent)))
         examples = self.settings.critic_steps * self.settings.generator_batch
         reports = [Report(r.client, steps[r.client] * examples, {**r.metrics, **worst}) for r in replies]
         state = replace(
@@ -100,7 +102,16 @@ class Server(split_learning.Server):
         allowed = steps_within(privacy.epsilon, privacy.delta, settings.mechanism)
         return min(settings.generator_steps, allowed - int(sum(entry[2] for entry in spent)))
 
-    def budgets(self, spent: Mapping[str, Spent]) -> tuple[tuple[BudgetSpent, ...], dict[str, float]]:
+    def charged(self, spent: Mapping[str, Spent], steps: Mapping[ClientId, int]) -> dict[str, Spent]:
+        """The budgets after a round. Who was asked for steps is charged, whether a valid reply came of it or not."""
+        mechanism = self.settings.mechanism
+        if mechanism is None:
+            return dict(spent)
+        return dict(spent) | {str(k): spend(spent.get(str(k), []), mechanism, count) for k, count in steps.items()}
+
+    def budgets(
+        self, spent: Mapping[str, Spent], steps: Mapping[ClientId, int]
+    ) -> tuple[tuple[Event, ...], dict[str, float]]:
         """What there is to tell of the budgets, and the worst device's as metrics: by RDP, by PRV where it can say."""
         if not spent:
             return (), {}
@@ -109,7 +120,8 @@ class Server(split_learning.Server):
         epsilons = tuple(known[str(spent[client])] for client in sorted(spent, key=int))
         metrics = {"epsilon": max(epsilons)}
         tighter = epsilon_prv(max(spent.values(), key=lambda each: known[str(each)]), delta)
-        return (BudgetSpent(epsilons, delta),), metrics | ({} if tighter is None else {"epsilon_prv": tighter})
+        ended = tuple(sorted(k for k, count in steps.items() if count < self.settings.generator_steps))
+        return (BudgetSpent(epsilons, delta, ended),), metrics | ({} if tighter is None else {"epsilon_prv": tighter})
 
     def accepts(self, fleet: Fleet, reply: Trained | Missing, last: bool) -> bool:
         """Whether a reply has what it should; the ledger notes one that has not."""
@@ -127,7 +139,8 @@ class Server(split_learning.Server):
         """Step 2 (lines 11 and 12, 16 to 21): an epoch of the whole f on the generated data D."""
         round, workspace, batch = state.round + 1, self.workspace, self.method.batch
         workspace.load_models({name: state.models[name] for name in workspace.networks})
-        workspace.load_optimizer_state(state.optimizer or None)
+        kept = state.optimizer if self.method.keeps_optimizer_state else {}
+        workspace.load_optimizer_state(kept or None)
         with fleet.work("pretrain", workspace.meter.take):
             images, labels = self.generated(state)
             order = generator(self.context.seed, round, SERVER, "pretraining").permutation(len(labels))
@@ -141,6 +154,11 @@ class Server(split_learning.Server):
     def generated(self, state: IotslState) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The data set D: each generator draws what the log says (section IV-B)."""
         if self._drawn is None:
+            if not any(f"{G}_{client}" in state.models for client in range(len(state.log))):
+                raise UserError(
+                    f"round {state.round + 1}: no device's generator has come, so there is nothing to pretrain on; "
+                    "see the events of the rounds before, or set method.pretraining_rounds = 0"
+                )
             gan, images, labels = self.gan, [], []
             for client, counts in enumerate(state.log):
                 if f"{G}_{client}" in state.models:

@@ -23,20 +23,23 @@ def paired(device: int, log: Counts, scarce: float) -> Plan:
     """Whose generators draw what `device` lacks, of the generation log [K, classes]; empty if it is not defective.
 
     One generator that covers all of it if there is one, the first in the order of the devices; else the one that
-    covers most of what is still missing, and so on. A generator covers the classes that its device does not lack.
+    covers most of what is still missing, and so on. A generator covers the classes that its device does not lack; for
+    what none covers, those that its device has at all.
     """
     everyone = log.sum(axis=0) > 0
     lacks = lacking(log[device], everyone, scarce)
-    covers = {
-        other: set(np.flatnonzero(log[other]).tolist()) - set(lacking(log[other], everyone, scarce))
-        for other in range(len(log))
-        if other != device and log[other].any()
-    }
+    has = {other: set(np.flatnonzero(log[other]).tolist()) for other in range(len(log)) if other != device}
+    covers = {other: classes - set(lacking(log[other], everyone, scarce)) for other, classes in has.items() if classes}
     remaining, plan = set(lacks), Plan()
-    while remaining:
-        best = max(covers, key=lambda other: (len(covers[other] & remaining), -other), default=None)
-        if best is None or not covers[best] & remaining:
-            break
-        plan[best] = {c: lacks[c] for c in sorted(covers[best] & remaining)}
-        remaining -= covers[best]
+    for able in (covers, has):
+        while (best := _most(able, remaining)) is not None:
+            filled = able[best] & remaining
+            plan[best] = plan.get(best, {}) | {c: lacks[c] for c in sorted(filled)}
+            remaining -= filled
     return plan
+
+
+def _most(able: dict[int, set[int]], remaining: set[int]) -> int | None:
+    """Who is able to draw most of what remains, the first of them; None if nobody can draw any."""
+    best = max(able, key=lambda other: (len(able[other] & remaining), -other), default=None)
+    return best if best is not None and able[best] & remaining else None

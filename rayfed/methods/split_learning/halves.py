@@ -1,6 +1,7 @@
 """The steps of a classifier cut in two: what split learning, SplitFed and IoTSL have in common."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -160,18 +161,24 @@ class ServerHalf:
             fleet.reject(reply.client)
             return None
         labels, smashed = values
+        meter = self.workspace.meter
+        with fleet.work("f_b", meter.take):
+            loss, gradient = meter.once(("f_b", len(labels)), partial(self._step, labels, smashed))
+        self.losses.setdefault(reply.client, []).append(loss)
+        return activation_codec(self.workspace.wire, gradient.size, "gradients").encode({"values": gradient})
+
+    def _step(self, labels: np.ndarray, smashed: Tensor) -> tuple[Tensor, np.ndarray]:
+        """Update f_b; the loss, and its gradient in the smashed data, flat."""
         workspace = self.workspace
         workspace.zero_grad()
-        with fleet.work("f_b", workspace.meter.take), workspace.meter.measure("f_b", len(labels)):
+        with workspace.meter.measure("f_b", len(labels)):
             with workspace.arithmetic():
                 scores = workspace.networks[SERVER_PART](smashed)
             loss = workspace.loss(scores, labels)
             loss.backward()
         workspace.optimizers[SERVER_PART].step()
-        self.losses.setdefault(reply.client, []).append(loss.detach())
         assert smashed.grad is not None
-        gradient = to_array(smashed.grad).ravel()
-        return activation_codec(workspace.wire, gradient.size, "gradients").encode({"values": gradient})
+        return loss.detach(), to_array(smashed.grad).ravel()
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """f_b, and Adam's state for it."""

@@ -78,6 +78,8 @@ def comparison_closing(found: Mapping[str, Any]) -> str:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     with console.capture() as tables:
         console.print(comparison_table(found))
+        console.print()
+        console.print(costs_table(found))
         for table in throughput_tables(found["throughput"]):
             console.print("\nsim. images/s by number of devices", style="bold")
             console.print(table)
@@ -100,24 +102,41 @@ def comparison_closing(found: Mapping[str, Any]) -> str:
 def comparison_table(found: Mapping[str, Any]) -> Table:
     """One line per run: means over seeds, a task metric's with the standard deviation."""
     label = found["metric"]["label"] if found["metric"] else "metric"
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("run")
-    headers = ("rounds", f"{label}\nbest", f"{label}\nlast", "sim.\nseconds")
-    goal = shown(found["common"])
-    for header in (*headers, f"sim. s to\n{label} {goal}", "MB per\ndevice", f"MB to\n{goal}", "sim.\nimages/s"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("wall\nimages/s", justify="right", no_wrap=True)
+    table = _one_line_per_run("rounds", f"{label}\nbest", f"{label}\nlast", "sim.\nimages/s", "wall\nimages/s")
     for name, run in found["runs"].items():
         figures = run["summary"]
-        cells = {figure: shown(values["mean"]) for figure, values in figures.items()}
-        for figure in ("bytes_device", "bytes_device_to_common"):
-            if figures[figure]["mean"] is not None:
-                cells[figure] = shown(figures[figure]["mean"] / MB)
+        cells = _means(figures, "rounds", "best", "last", "images_per_sim_s", "images_per_s")
         for figure in ("best", "last"):
             if figures[figure]["spread"] is not None:
                 cells[figure] += f" ± {shown(figures[figure]['spread'])}"
         table.add_row(name, *cells.values())
     return table
+
+
+def costs_table(found: Mapping[str, Any]) -> Table:
+    """One line per run: simulated time and bytes in all, and until the value that all runs reached."""
+    label = found["metric"]["label"] if found["metric"] else "metric"
+    goal = f"{label} {shown(found['common'])}"
+    table = _one_line_per_run("sim.\nseconds", f"sim. s to\n{goal}", "MB per\ndevice", f"MB to\n{goal}")
+    for name, run in found["runs"].items():
+        seconds = _means(run["summary"], "sim_seconds", "sim_seconds_to_common")
+        table.add_row(
+            name, *seconds.values(), *_means(run["summary"], "bytes_device", "bytes_device_to_common", unit=MB).values()
+        )
+    return table
+
+
+def _one_line_per_run(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _means(figures: Mapping[str, Any], *names: str, unit: float = 1) -> dict[str, str]:
+    means = {name: figures[name]["mean"] for name in names}
+    return {name: shown(None if mean is None else mean / unit) for name, mean in means.items()}
 
 
 def throughput_tables(throughput: Mapping[str, Mapping[Any, float]]) -> list[Table]:

@@ -28,8 +28,6 @@ LR = 1e-4
 BETAS = (0.5, 0.9)
 PENALTY = 10.0
 """Lambda of formula (6)."""
-CRITIC_STEPS = 5
-"""Steps of the critic for each step of the generator, as WGAN-GP takes them (Gulrajani et al. 2017)."""
 LAYOUT = torch.channels_last
 
 Batch = tuple[np.ndarray, np.ndarray]

@@ -11,7 +11,7 @@ from rayfed.app.result import Result
 from rayfed.cluster.capacity import Ask, Capacity
 from rayfed.config import RunConfig, parse
 from rayfed.console.display import ComparisonDisplay, Display
-from rayfed.console.tables import closing_table, comparison_table
+from rayfed.console.tables import closing_table, comparison_table, costs_table
 from rayfed.data.population import Population
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.methods.state import State
@@ -109,15 +109,15 @@ def test_a_figure_reads_the_same_in_the_live_line_and_in_every_table(value):
     figures = ["rounds", "best", "last", "sim_seconds", "sim_seconds_to_common"]
     figures += ["bytes_device", "bytes_device_to_common", "images_per_sim_s", "images_per_s"]
     summary = {figure: {"mean": value, "spread": None, "seeds": {}} for figure in figures}
-    compared = comparison_table(
-        {"metric": {"label": "FID"}, "common": value, "runs": {"run": {"summary": summary, "series": {}}}}
-    )
-    cells = [next(iter(column.cells)) for column in compared.columns]
-    headers = [str(column.header) for column in compared.columns]
+    document = {"metric": {"label": "FID"}, "common": value, "runs": {"run": {"summary": summary, "series": {}}}}
+    cells = [next(iter(column.cells)) for column in comparison_table(document).columns]
+    costs = costs_table(document).columns
+    headers = [str(column.header) for column in costs]
     assert last
     assert last.group(1) == shown(value)
     assert live == f"FID {shown(value)} (classifier's features)"
-    assert cells[2:6] == [shown(value)] * 4
+    assert cells[2:] == [shown(value)] * 4
+    assert [next(iter(column.cells)) for column in costs[1:3]] == [shown(value)] * 2
     assert f"sim. s to\nFID {shown(value)}" in headers
     assert float(shown(value).replace(",", "")) == pytest.approx(value, rel=1e-2)
 

@@ -3,8 +3,16 @@
 from typing import Any
 
 import pytest
+from rich.table import Table
 
-from rayfed.console.tables import closing_table, comparison_closing, comparison_table, print_pairs, print_table
+from rayfed.console.tables import (
+    closing_table,
+    comparison_closing,
+    comparison_table,
+    costs_table,
+    print_pairs,
+    print_table,
+)
 from rayfed.tasks.base import Metric
 from rayfed.tasks.gan import GanTask
 
@@ -81,25 +89,40 @@ def document(**more: Any) -> dict[str, Any]:
 
 
 def test_a_comparisons_table_cell_by_cell():
-    columns = comparison_table(document()).columns
-    assert [str(column.header).replace("\n", " ") for column in columns] == [
-        "run",
-        *("rounds", "FID best", "FID last", "sim. seconds", "sim. s to FID 51.5"),
-        *("MB per device", "MB to 51.5", "sim. images/s", "wall images/s"),
+    assert texts(comparison_table(document())) == [
+        ("run", "rounds", "FID best", "FID last", "sim. images/s", "wall images/s"),
+        ("A", "10", "47.2 ± 1.12", "50.5 ± 1.12", "80", "1,234"),
+        ("B", "0", "-", "-", "-", "-"),
     ]
-    rows = list(zip(*(column.cells for column in columns), strict=True))
-    assert rows == [
-        ("A", "10", "47.2 ± 1.12", "50.5 ± 1.12", "12.5", "3.25", "4.50", "2.50", "80", "1,234"),
-        ("B", "0", "-", "-", "0", "-", "-", "-", "-", "-"),
+    assert texts(costs_table(document())) == [
+        ("run", "sim. seconds", "sim. s to FID 51.5", "MB per device", "MB to FID 51.5"),
+        ("A", "12.5", "3.25", "4.50", "2.50"),
+        ("B", "0", "-", "-", "-"),
     ]
+
+
+def texts(table: Table) -> list[tuple[str, ...]]:
+    """The header in one line, and the rows."""
+    header = tuple(str(column.header).replace("\n", " ") for column in table.columns)
+    return [header, *zip(*(map(str, column.cells) for column in table.columns), strict=True)]
+
+
+def test_a_runs_name_stays_whole_beside_figures_of_a_hundred_columns():
+    """Where there is no terminal, whatever the spreads."""
+    document_ = document()
+    document_["runs"] = {"pretrained, int8, SplitFed, cut 5": document_["runs"]["A"]}
+    text = comparison_closing(document_)
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("pretrained, int8, SplitFed, cut 5") == 2
 
 
 @pytest.mark.parametrize("key", [int, str])
 def test_the_throughput_stands_under_the_table_by_run_and_number_of_devices(key):
     """A document's counts are numbers, in JSON they are texts."""
     throughput = {"A": {key(5): 252.625, key(20): 1183.5, key(10): 503.0}, "B": {key(10): 1.25}}
-    first, second, _ = comparison_closing(document(throughput=throughput)).strip("\n").split("\n\n")
+    first, costs, second, _ = comparison_closing(document(throughput=throughput)).strip("\n").split("\n\n")
     assert first.splitlines()[1].split()[:2] == ["run", "rounds"]
+    assert costs.splitlines()[1].split()[:2] == ["run", "seconds"]
     assert [line.rstrip() for line in second.splitlines()[:-1]] == [
         "sim. images/s by number of devices",
         "run      5    10     20",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rayfed.models import flat
-from rayfed.models.conditional import CRITIC_STEPS, LATENT, ConditionalGAN, PixelNorm, critic, generator
+from rayfed.models.conditional import LATENT, ConditionalGAN, PixelNorm, critic, generator
 
 CLASSES, WIDTH, BATCH = 3, 4, 6
 LABELS = np.array([0, 1, 2, 2, 1, 0])
@@ -22,7 +22,7 @@ def gan(seed: int = 1) -> ConditionalGAN:
     return made
 
 
-def batches(count: int = CRITIC_STEPS, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(count: int = 5, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     rng = np.random.default_rng(seed)
     return [(rng.integers(0, 256, (BATCH, 1, 28, 28), np.uint8), rng.integers(0, CLASSES, BATCH)) for _ in range(count)]
 

@@ -9,7 +9,7 @@ from sqlalchemy.schema import CreateTable
 
 from rayfed.errors import UserError
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision of these tables, which is the last one in `rayfed.migrations`. Revisions are four digits."""
 FIRST = "0001"
 """What a store was before it said its revision."""
@@ -44,6 +44,9 @@ FILES = _table("state_files", *_device_key(), _value("name", sa.String), _value(
 """States of devices as files; see `rayfed.fleet.states.StateFile`."""
 EVENTS = _table("events", _key("round", sa.Integer), _key("number", sa.Integer), _value("data", sa.JSON))
 OUTCOMES = _table("outcomes", _key("round", sa.Integer), _value("arrays", sa.LargeBinary))
+_lease = [_value("token", sa.Integer), _value("holder", sa.JSON), _value("until", sa.Float)]
+LEASES = _table("leases", *_lease)
+"""Who may write to a run; see `rayfed.store.leases`."""
 OF_ROUNDS = (ROUNDS, STATES, DEVICES, FILES, EVENTS, OUTCOMES)
 """The tables whose rows a round wrote."""
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,6 +17,7 @@ import yaml
 from PIL import Image
 
 from rayfed import cli
+from rayfed.engine.lease import driving
 from rayfed.store import Store
 
 TINY: dict[str, Any] = {
@@ -223,10 +225,11 @@ def test_a_run_that_goes_on_elsewhere_is_not_resumed(made):
     """Its driver is this process."""
     made.store.set_status(made.run, "running")
     try:
-        outcome = rayfed(made.folder, "resume", made.run, "--local")
+        with driving(made.store, made.run):
+            outcome = rayfed(made.folder, "resume", made.run, "--local")
     finally:
         made.store.set_status(made.run, "finished")
-    message = f"run {made.run} is still running in process {os.getpid()}; stop that first"
+    message = f"run {made.run} is still running in process {os.getpid()} on {socket.gethostname()}; stop that first"
     assert outcome == Outcome(2, "", f"rayfed: {message}\n")
 
 
@@ -288,14 +291,12 @@ def test_list_shows_every_run(made):
 
 
 def test_list_tells_a_killed_run_from_a_running_one(made):
-    facts = made.store.run(made.run).facts
     made.store.set_status(made.run, "running")
     try:
-        [running] = rayfed(made.folder, "list", "--json").json
-        made.store.update_facts(made.run, began=facts["began"] - 3600)  # the process id is another process's now
+        with driving(made.store, made.run):
+            [running] = rayfed(made.folder, "list", "--json").json
         [killed] = rayfed(made.folder, "list", "--json").json
     finally:
-        made.store.update_facts(made.run, **facts)
         made.store.set_status(made.run, "finished")
     assert (running["state"], killed["state"]) == ("running", "killed")
 

@@ -179,7 +179,7 @@ def test_created_and_migrated_stores_have_the_same_tables(old, tmp_path):
     Store(url_of(old)).close()
     Store(url_of(tmp_path / "new.db")).close()
     assert tables_of(old) == tables_of(tmp_path / "new.db")
-    assert set(tables_of(old)) == {*FIRST_TABLES, "events", "outcomes", "state_files", "alembic_version"}
+    assert set(tables_of(old)) == {*FIRST_TABLES, "events", "outcomes", "state_files", "leases", "alembic_version"}
     for path in (old, tmp_path / "new.db"):
         assert query(path, "SELECT version_num FROM alembic_version") == [(schema.HEAD,)]
         with sa.create_engine(url_of(path)).connect() as db:

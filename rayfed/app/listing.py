@@ -6,7 +6,7 @@ from typing import Any
 
 from rayfed.app.result import Result
 from rayfed.config import parse
-from rayfed.engine.lease import is_dead
+from rayfed.engine.lease import is_driven
 from rayfed.errors import UserError
 from rayfed.methods.spec import method_of
 from rayfed.store import RunRecord, Store
@@ -32,7 +32,7 @@ def rows(store: Store) -> list[Row]:
 
 
 def _row(record: RunRecord) -> Row:
-    killed = record.status == "running" and is_dead(record.facts)
+    killed = record.status == "running" and not is_driven(record.holder)
     return {
         "run": record.id,
         "comparison": record.facts.get("comparison"),

@@ -14,7 +14,7 @@ from rayfed.app.initial import initial_networks
 from rayfed.app.open_run import OpenRun, RunWatcher
 from rayfed.app.restore import checkpoint_to_resume
 from rayfed.app.result import Result, resume_command, states_of, store_url
-from rayfed.app.runs import new_id
+from rayfed.app.runs import new_id, refuse_driven
 from rayfed.cluster.capacity import Capacity
 from rayfed.cluster.connection import connected
 from rayfed.cluster.pool import ActorPool
@@ -24,7 +24,7 @@ from rayfed.data.setup import Federation
 from rayfed.engine.callbacks import Callback
 from rayfed.engine.checkpoint import Checkpoint
 from rayfed.engine.driver import Stop
-from rayfed.engine.lease import is_alive, process_facts
+from rayfed.engine.lease import driving
 from rayfed.engine.session import LocalSession, Session
 from rayfed.errors import UserError, counted, mask
 from rayfed.fleet.states import StateFolder
@@ -75,13 +75,14 @@ def run(
         initial = initial_networks(config, federation.population, store)
         with _session(config, federation, states, local, watcher, part.pool if part else None) as session:
             tracker = _tracker(run_id, config, federation, session, part=part)
-            facts = _facts(config, federation) | process_facts() | dict(part.facts if part else {})
+            facts = _facts(config, federation) | dict(part.facts if part else {})
             facts |= {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri}
             store.create_run(run_id, config.model_dump(mode="json"), facts)
             stop = part.stop if part else None
             opened = OpenRun(run_id, config, federation, states, session, store, tracker, watcher, callbacks, stop)
             beginning.last.callback(flush, tracker, watcher.notice)
-            return opened.drive(None, initial=initial)
+            with driving(store, run_id):
+                return opened.drive(None, initial=initial)
     finally:
         store.close()
 
@@ -107,8 +108,7 @@ def resume(
     config = _changed(config, chosen, record.rounds or 0 if round is None else round)
     told = any(override.startswith(("rounds=", "stop")) for override in chosen) or round is not None
     _refuse_finished(record, config, record.rounds or 0 if round is None else round, told)
-    if record.status == "running" and is_alive(record.facts):
-        raise UserError(f"run {run_id} is still running in process {record.facts['pid']}; stop that first")
+    refuse_driven(record)
     states = states_of(run_id, config)
     restore = partial(checkpoint_to_resume, store, run_id, config, states, watcher.notice, round, drop_damaged)
     with begun(config, local, watcher) as beginning:
@@ -131,17 +131,18 @@ def _go_on(
         raise UserError(f"data.name = {config.data.name!r}: not the data that run {run_id} began with")
     if federation.partition_sha256 != record.facts.get("partition_sha256", federation.partition_sha256):
         raise UserError(f"data.partition = {config.data.partition!r}: not the partition that run {run_id} began with")
-    last = restore()
-    with _session(config, federation, states, local, watcher) as session:
-        until, old = last.round if last else None, record.facts["mlflow_run"]
-        tracker = _tracker(run_id, config, federation, session, mlflow_run=old, until=until)
-        tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
-        store.update_facts(run_id, **process_facts(), **tracked, stop_reason=None)
-        store.set_config(run_id, config.model_dump(mode="json"))
-        store.set_status(run_id, "running")
-        opened = OpenRun(run_id, config, federation, states, session, store, tracker, watcher, callbacks)
-        beginning.last.callback(flush, tracker, watcher.notice)
-        return opened.drive(last)
+    with driving(store, run_id):
+        last = restore()
+        with _session(config, federation, states, local, watcher) as session:
+            until, old = last.round if last else None, record.facts["mlflow_run"]
+            tracker = _tracker(run_id, config, federation, session, mlflow_run=old, until=until)
+            tracked = {"mlflow_run": tracker.run_id, "mlflow_uri": tracker.uri} if tracker.run_id else {}
+            store.update_facts(run_id, **tracked, stop_reason=None)
+            store.set_config(run_id, config.model_dump(mode="json"))
+            store.set_status(run_id, "running")
+            opened = OpenRun(run_id, config, federation, states, session, store, tracker, watcher, callbacks)
+            beginning.last.callback(flush, tracker, watcher.notice)
+            return opened.drive(last)
 
 
 def _refuse_finished(record: RunRecord, config: RunConfig, done: int, told: bool) -> None:

@@ -2,12 +2,13 @@
 
 import secrets
 import shutil
+import socket
 from pathlib import Path
 
 from rayfed.app.result import Result, population_of, resume_command, states_place, store_url
 from rayfed.config import RunConfig, parse
 from rayfed.config.run import default_store_url
-from rayfed.engine.lease import is_alive
+from rayfed.engine.lease import LEASE_S, is_driven
 from rayfed.errors import UserError
 from rayfed.fleet.states import StateFolder
 from rayfed.store import RunRecord, Store
@@ -54,6 +55,16 @@ def load(run_id: str, runs_dir: str, url: str | None = None) -> Result:
         store.close()
 
 
+def refuse_driven(record: RunRecord) -> None:
+    """Raise UserError for a run that a process which may live drives, wherever that is."""
+    holder = record.holder
+    if holder is None or not is_driven(holder):
+        return
+    gone = "" if holder["host"] == socket.gethostname() else f"; if that is gone, try again in {LEASE_S:g} s"
+    where = f"process {holder['pid']} on {holder['host']}"
+    raise UserError(f"run {record.id} is still running in {where}; stop that first{gone}")
+
+
 def remove(store: Store, name: str, runs_dir: Path) -> list[str]:
     """Delete a run, or a comparison with all of its runs, from the store, and the folders; the ids of the runs.
 
@@ -62,8 +73,7 @@ def remove(store: Store, name: str, runs_dir: Path) -> list[str]:
     of_comparison = [record for record in store.runs() if record.facts.get("comparison") == name]
     records = of_comparison or [store.run(name)]
     for record in records:
-        if record.status == "running" and is_alive(record.facts):
-            raise UserError(f"run {record.id} is still running in process {record.facts['pid']}; stop that first")
+        refuse_driven(record)
     for record in records:
         StateFolder(states_place(record.id, runs_dir, record.config.get("store", {}).get("states"))).clear()
         store.remove(record.id)

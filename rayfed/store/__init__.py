@@ -5,7 +5,7 @@ state that is a file (`rayfed.fleet.states`) the store has the name.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,12 +17,13 @@ from safetensors.numpy import load
 from rayfed.errors import UserError, mask
 from rayfed.fleet.folders import Arrays
 from rayfed.fleet.states import pack
-from rayfed.schema import EVENTS, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
-from rayfed.store import devices
+from rayfed.schema import EVENTS, LEASES, OF_ROUNDS, OUTCOMES, ROUNDS, RUNS, STATES, prepare
+from rayfed.store import devices, leases
 from rayfed.store.devices import DeviceState
 from rayfed.store.engine import connect
+from rayfed.store.leases import Holder, LeaseLostError
 
-__all__ = ["Commit", "DeviceState", "RunRecord", "Status", "Store"]
+__all__ = ["Commit", "DeviceState", "Holder", "LeaseLostError", "RunRecord", "Status", "Store"]
 Status = Literal["running", "interrupted", "failed", "finished"]
 
 
@@ -61,10 +62,15 @@ class RunRecord:
     facts: dict[str, Any]
     rounds: int | None
     """Committed so far. None means that not even the initial state is."""
+    holder: Holder | None = None
+    """Who holds its lease; None if nobody does, or it has run out."""
 
 
 class Store:
-    """The runs in one database; threads may share it. A method that writes to an unknown run raises UserError."""
+    """The runs in one database; threads may share it. A method that writes to an unknown run raises UserError.
+
+    After `take_lease` whatever writes to that run raises LeaseLostError once another store has taken the lease.
+    """
 
     def __init__(self, url: str) -> None:
         """Open a SQLAlchemy URL; a new store, and a SQLite file's folder, are made, an older store is migrated.
@@ -72,6 +78,8 @@ class Store:
         Raises UserError if that fails, or if a later rayfed has written the store.
         """
         self.url: str = mask(url)
+        self._tokens: dict[str, int] = {}
+        """Of the runs whose lease this store has taken."""
         try:
             self._engine = connect(sa.make_url(url))
             prepare(self._engine, self.url)
@@ -96,6 +104,19 @@ class Store:
         except sa.exc.IntegrityError:
             raise UserError(f"run {run_id!r} is already in {self.url}; take another name") from None
 
+    def take_lease(
+        self, run_id: str, holder: Holder, seconds: float, is_dead: Callable[[Holder], bool] = lambda holder: False
+    ) -> None:
+        """Become the one who writes to a run, for so many seconds; see `rayfed.store.leases.take`."""
+        with self._writing(run_id, fenced=False) as db:
+            token = leases.take(db, run_id, holder, seconds, is_dead)
+        self._tokens[run_id] = token
+
+    def renew_lease(self, run_id: str, seconds: float) -> None:
+        """Keep it for so many seconds from now; 0 gives it back."""
+        with self._writing(run_id) as db:
+            leases.renew(db, run_id, seconds)
+
     def set_status(self, run_id: str, status: Status) -> None:
         """Say how the run stands."""
         with self._writing(run_id) as db:
@@ -115,9 +136,10 @@ class Store:
     def remove(self, run_id: str) -> None:
         """Forget a run and all of its rounds."""
         with self._writing(run_id) as db:
-            for table in OF_ROUNDS:
+            for table in (*OF_ROUNDS, LEASES):
                 db.execute(table.delete().where(table.c.run_id == run_id))
             db.execute(RUNS.delete().where(RUNS.c.id == run_id))
+        self._tokens.pop(run_id, None)
 
     def commit(self, run_id: str, commit: Commit, keep: int) -> set[str]:
         """Write a round in one transaction and drop states that none of the last `keep` rounds needs.
@@ -228,15 +250,18 @@ class Store:
                 db.execute(OUTCOMES.delete().where(OUTCOMES.c.run_id == run_id, OUTCOMES.c.round.in_(superseded)))
 
     @contextmanager
-    def _writing(self, run_id: str) -> Iterator[sa.Connection]:
+    def _writing(self, run_id: str, fenced: bool = True) -> Iterator[sa.Connection]:
         """A transaction whose first statement, an update of the run's row, locks out the run's other writers.
 
-        Raises UserError where the database cannot take it: its disk is full, or its server is gone.
+        Raises UserError where the database cannot take it: its disk is full, or its server is gone; and LeaseLostError,
+        if `fenced`, where another store has taken the lease that this one had.
         """
         try:
             with self._engine.begin() as db:
                 if db.execute(RUNS.update().where(RUNS.c.id == run_id).values(updated=_now())).rowcount == 0:
                     raise self._unknown(run_id)
+                if fenced and run_id in self._tokens:
+                    leases.check(db, run_id, self._tokens[run_id])
                 yield db
         except sa.exc.OperationalError as error:
             raise UserError(f"{self.url}: cannot be written ({str(error.orig).strip()})") from None
@@ -266,8 +291,9 @@ def _restore(db: sa.Connection, run_id: str, round: int) -> Commit:
 def _records(db: sa.Connection, *where: sa.ColumnElement[bool]) -> list[RunRecord]:
     last = sa.select(sa.func.max(ROUNDS.c.round)).where(ROUNDS.c.run_id == RUNS.c.id).scalar_subquery()
     query = sa.select(RUNS, last.label("rounds")).where(*where).order_by(RUNS.c.created, RUNS.c.id)
-    rows = [dict(row) for row in db.execute(query).mappings()]
-    return [RunRecord(**row | {at: row[at].replace(tzinfo=UTC) for at in ("created", "updated")}) for row in rows]
+    rows, holders = [dict(row) for row in db.execute(query).mappings()], leases.holders(db)
+    times = [{at: row[at].replace(tzinfo=UTC) for at in ("created", "updated")} for row in rows]
+    return [RunRecord(**row | at, holder=holders.get(row["id"])) for row, at in zip(rows, times, strict=True)]
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from rayfed.engine.lease import driving, process_facts
 from rayfed.store import Store
 from tests.test_cli import TINY, Outcome, rayfed
 
@@ -62,11 +64,13 @@ def test_a_run_that_goes_on_is_not_removed_and_one_that_was_killed_is(two):
     """Its driver is this process; then one that is gone."""
     folder, (run, _), store = two
     store.set_status(run, "running")
-    message = f"run {run} is still running in process {os.getpid()}; stop that first"
-    assert rayfed(folder, "rm", run) == Outcome(2, "", f"rayfed: {message}\n")
-    assert run in listed(folder)
-    assert (folder / "rayfed-runs" / run).is_dir()
-    store.update_facts(run, began=store.run(run).facts["began"] - 3600)
+    message = f"run {run} is still running in process {os.getpid()} on {socket.gethostname()}; stop that first"
+    with driving(store, run):
+        assert rayfed(folder, "rm", run) == Outcome(2, "", f"rayfed: {message}\n")
+        assert run in listed(folder)
+        assert (folder / "rayfed-runs" / run).is_dir()
+    gone = process_facts() | {"began": 0.0}
+    store.take_lease(run, gone, 3600)
     assert rayfed(folder, "rm", run) == Outcome(0, f"removed {run}\n", "")
     assert run not in listed(folder)
 

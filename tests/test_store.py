@@ -185,15 +185,11 @@ def test_a_run_keeps_its_config_facts_status_and_times(store):
 
 def test_unknown_and_repeated_run_ids_are_one_line(store):
     store.create_run("fegan-seed0", {}, {})
-    with pytest.raises(
-        UserError, match=r"^no run 'fegan-sed0' in [sp].*; `rayfed list` shows .* --runs-dir"
-    ):
+    with pytest.raises(UserError, match=r"^no run 'fegan-sed0' in [sp].*; `rayfed list` shows .* --runs-dir"):
         store.run("fegan-sed0")
     with pytest.raises(UserError, match=r"^no run 'zzz' in (sqlite|postgresql).*; `rayfed list` shows"):
         store.commit("zzz", filled(0), keep=1)
-    with pytest.raises(
-        UserError, match=r"^no run 'fegan-seed1' in [sp].* --runs-dir names another folder$"
-    ):
+    with pytest.raises(UserError, match=r"^no run 'fegan-seed1' in [sp].* --runs-dir names another folder$"):
         store.remove("fegan-seed1")
     with pytest.raises(UserError, match=r"^no run 'zzz'"):
         store.set_config("zzz", {})

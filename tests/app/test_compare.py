@@ -147,7 +147,7 @@ def test_counts_that_nobody_asked_for_and_that_cannot_be_are_a_dash(tmp_path, ca
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
     outcome = rayfed(tmp_path, "compare", "c.yaml", "--local")
     assert outcome.code == 0, outcome.err
-    _, table, _ = outcome.out.strip("\n").split("\n\n")
+    _, _, table, _ = outcome.out.strip("\n").split("\n\n")
     title, header, *rows = [line.split() for line in table.splitlines()[:-1]]
     assert " ".join(title) == "sim. images/s by number of devices"
     assert header == ["run", "2", "4", "8", "16"]

@@ -85,13 +85,18 @@ def used(remote: RaySession) -> int:
     return ray.get(remote._group.server.__ray_call__.remote(lambda server: len(server._hosts._hosts)))
 
 
+def but_for_slow_starts(said: list[str]) -> list[str]:
+    """Without what a busy machine makes a run say while its actors start."""
+    return [line for line in said if not line.startswith("not all actors have started")]
+
+
 def test_a_dead_host_is_replaced_and_the_round_computed_again(pair: Any) -> None:
     remote, local, said = pair(configured(2))
     same(remote, local)
     kill(remote._hosts[0])
     same(remote, local)
-    assert len(said) == 1
-    assert said[0].startswith("round 2 is computed again on 1 device host: ")
+    [told] = but_for_slow_starts(said)
+    assert told.startswith("round 2 is computed again on 1 device host: ")
     remote._elastic.wait(2, time.monotonic() + 60)
     same(remote, local)
     assert len(remote._hosts) == used(remote) == 2
@@ -105,7 +110,7 @@ def test_a_dead_server_and_a_dead_scheduler_are_replaced_too(pair: Any) -> None:
     same(remote, local)
     kill(remote._scheduler)
     same(remote, local)
-    assert [line.split(" is ")[0] for line in said] == ["round 2", "round 3"]
+    assert [line.split(" is ")[0] for line in but_for_slow_starts(said)] == ["round 2", "round 3"]
 
 
 @pytest.mark.slow
@@ -113,7 +118,7 @@ def test_with_all_hosts_dead_the_run_waits_for_another(pair: Any) -> None:
     remote, local, said = pair(configured(1))
     kill(remote._hosts[0])
     same(remote, local)
-    [told] = [line for line in said if not line.startswith("not all actors have started")]  # as where one is slow
+    [told] = but_for_slow_starts(said)
     assert told.startswith("round 1 is computed again on 1 device host: ")
 
 

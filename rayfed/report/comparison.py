@@ -19,7 +19,7 @@ SERIES = (
     *("sim_seconds", "sim_total_seconds", "seconds", "images", "images_per_s", "participants"),
     *("bytes_up", "bytes_down", "bytes_device_max"),
 )
-"""The metrics of every round that the JSON document holds, beside the task's and each that begins with `loss`."""
+"""The metrics of every round that the JSON document holds, beside the task's, each that begins with `loss`, `joules`."""
 FIGURES = (
     *("rounds", "best", "last", "sim_seconds", "sim_seconds_to_common", "bytes_device", "bytes_device_to_common"),
     *("images_per_sim_s", "images_per_s"),
@@ -94,8 +94,9 @@ def document(histories: Histories, summary: Summary, metrics: Sequence[Metric]) 
     A series is one value per round; null where a metric was not measured or is not finite.
     """
     every = [values for seeds in histories.values() for history in seeds.values() for _, values in history]
-    losses = sorted({name for values in every for name in values if name.startswith("loss")})
-    names = dict.fromkeys([*(metric.name for metric in metrics), *SERIES, *losses])
+    measured = {name for values in every for name in values}
+    others = sorted(name for name in measured if name.startswith("loss") or name == "joules")
+    names = dict.fromkeys([*(metric.name for metric in metrics), *SERIES, *others])
     runs: dict[str, Any] = {}
     for run, seeds in histories.items():
         figures = {}

@@ -168,3 +168,14 @@ def test_a_panel_without_data_says_so(tmp_path):
     assert near(path, BLUE)[:3] == [0, 0, 0]
     assert near(path, BLUE)[3] > 150
     assert min(near(path, (128, 128, 128))[:3]) > 50  # "not measured" in grey
+
+
+def test_the_document_has_the_joules_of_those_that_were_measured():
+    told = [(round, metrics | {"joules": 2.5 * round}) for round, metrics in history([9.0, 8.0])[1:]]
+    runs = {"told": {0: told}, "silent": {0: history([7.0])}}
+    series = {
+        name: run["series"]["0"] for name, run in document(runs, summarise(runs, METRICS), METRICS)["runs"].items()
+    }
+    assert series["told"]["joules"] == [2.5, 5.0]
+    assert series["silent"]["joules"] == [None]
+    assert "joules" not in document(TWO, summarise(TWO, METRICS), METRICS)["runs"]["slow"]["series"]["0"]

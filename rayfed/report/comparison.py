@@ -19,7 +19,7 @@ SERIES = (
     *("sim_seconds", "sim_total_seconds", "seconds", "images", "images_per_s", "participants"),
     *("bytes_up", "bytes_down", "bytes_device_max"),
 )
-"""The metrics of every round that the JSON document holds, beside the task's, each that begins with `loss`, `joules`."""
+"""The metrics of every round that the JSON document holds, beside the task's, `joules` and those named `loss...`."""
 FIGURES = (
     *("rounds", "best", "last", "sim_seconds", "sim_seconds_to_common", "bytes_device", "bytes_device_to_common"),
     *("images_per_sim_s", "images_per_s"),

@@ -10,7 +10,7 @@ import pytest
 
 from rayfed.events import KINDS, Event, Note, from_json
 from rayfed.methods.fsl_gan.events import ClientFailed, ClientLeftOut, ClientMoved, DeviceDrifted, DevicesBack
-from rayfed.methods.iotsl import BudgetSpent, Paired, WithoutGenerator
+from rayfed.methods.iotsl.events import BudgetSpent, Paired, WithoutGenerator
 from rayfed.report.events import events_csv
 
 TOLD = [

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,11 @@ def filled(round, devices=(), **values):
 def written(commit):
     """{device: the round that wrote its state}"""
     return {device: int(arrays["m"][0]) for device, arrays in commit.devices.items()}
+
+
+def refusal(store):
+    """What SQLAlchemy raises for what is no JSON; with PostgreSQL it is the driver that turns values into JSON."""
+    return StatementError if store.url.startswith("sqlite") else ValueError
 
 
 def test_every_kind_of_array_comes_back_bit_for_bit(store):
@@ -126,7 +132,7 @@ def test_events_of_an_abandoned_future_go_and_other_runs_keep_theirs(store):
 
 def test_an_event_that_is_no_json_leaves_the_round_before(store):
     store.commit("a", filled(0, [0], events=[{"of": 0}]), keep=1)
-    with pytest.raises((StatementError, ValueError), match="JSON"):
+    with pytest.raises(refusal(store), match="JSON"):
         store.commit("a", filled(1, [0], events=[{"of": 1}, {"of": math.nan}]), keep=1)
     assert store.latest("a").round == 0
     assert store.events("a") == [(0, {"of": 0})]
@@ -185,15 +191,16 @@ def test_a_run_keeps_its_config_facts_status_and_times(store):
 
 def test_unknown_and_repeated_run_ids_are_one_line(store):
     store.create_run("fegan-seed0", {}, {})
-    with pytest.raises(UserError, match=r"^no run 'fegan-sed0' in [sp].*; `rayfed list` shows .* --runs-dir"):
+    url = re.escape(store.url)
+    with pytest.raises(UserError, match=f"^no run 'fegan-sed0' in {url}; `rayfed list` shows .* --runs-dir"):
         store.run("fegan-sed0")
-    with pytest.raises(UserError, match=r"^no run 'zzz' in (sqlite|postgresql).*; `rayfed list` shows"):
+    with pytest.raises(UserError, match=f"^no run 'zzz' in {url}; `rayfed list` shows"):
         store.commit("zzz", filled(0), keep=1)
-    with pytest.raises(UserError, match=r"^no run 'fegan-seed1' in [sp].* --runs-dir names another folder$"):
+    with pytest.raises(UserError, match=f"^no run 'fegan-seed1' in {url}.* --runs-dir names another folder$"):
         store.remove("fegan-seed1")
     with pytest.raises(UserError, match=r"^no run 'zzz'"):
         store.set_config("zzz", {})
-    with pytest.raises(UserError, match=r"run 'a' is already in (sqlite|postgresql)"):
+    with pytest.raises(UserError, match=f"run 'a' is already in {url};"):
         store.create_run("a", {}, {})
 
 
@@ -216,7 +223,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 
 def test_a_failed_commit_leaves_the_one_before(store):
     store.commit("a", filled(0, [0]), keep=1)
-    with pytest.raises((StatementError, ValueError), match="JSON"):
+    with pytest.raises(refusal(store), match="JSON"):
         store.commit("a", filled(1, [0], facts={"x": math.nan}), keep=1)
     assert written(store.latest("a")) == {0: 0}
     assert [round for round, _, _ in store.history("a")] == [0]

@@ -20,8 +20,8 @@ from rayfed.config.comparison import load_comparison
 from rayfed.data.setup import Federation, prepare
 from rayfed.engine.session import LocalSession
 from rayfed.errors import UserError
-from rayfed.methods.iotsl import IotslState, settings_of
 from rayfed.methods.iotsl.device import G
+from rayfed.methods.iotsl.settings import IotslState, settings_of
 from rayfed.models.conditional import SIDE, ConditionalGAN
 from rayfed.privacy.accountant import epsilon
 from rayfed.privacy.attacks import membership_by_discriminator, membership_by_distance, reconstruct

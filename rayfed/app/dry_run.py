@@ -12,7 +12,7 @@ from rayfed.cluster.connection import connected
 from rayfed.cluster.node_types import nodes_for, read_cluster_file
 from rayfed.config import RunConfig
 from rayfed.data.setup import Federation
-from rayfed.methods.spec import Stage, method_of
+from rayfed.methods.spec import Phase, method_of
 
 HERE = "started by hand"
 """What nodes are called that are of no type in a cluster file."""
@@ -23,7 +23,7 @@ def dry_run(config: RunConfig, notice: Callable[[str], None], cluster_file: Path
 
     `actors`: a row of role, count and resources each. `hosts`: the fewest and the most. `nodes`: type -> count, those
     of `cluster_file` that the run would take, or those that are there now. `autoscaler`: what would be asked of it.
-    `stages`: for each kind of rounds its `name` (empty if there is but one), how many `rounds` there are, and of one,
+    `phases`: for each kind of rounds its `name` (empty if there is but one), how many `rounds` there are, and of one,
     rehearsed on the twin, participants, images, bytes, operations and simulated seconds. `rounds`: how many there
     are in all. Raises UserError and CapacityError as a run would.
     """
@@ -35,7 +35,7 @@ def dry_run(config: RunConfig, notice: Callable[[str], None], cluster_file: Path
         "hosts": {"least": found.least, "most": found.most},
         "nodes": dict(there),
         "autoscaler": [_row(ask) for ask in found.of_the_autoscaler] if scaling else [],
-        "stages": [_stage(each, federation) for each in method_of(config).stages(config)],
+        "phases": [_phase(each, federation) for each in method_of(config).phases(config)],
         "rounds": config.rounds,
     }
 
@@ -44,10 +44,10 @@ SHOWN = ("participants", "images", "bytes_up", "bytes_down", "bytes_across", "fl
 """Of a round's metrics; see docs/metrics.md."""
 
 
-def _stage(stage: Stage, federation: Federation) -> dict[str, Any]:
-    (metrics,) = rehearse_rounds(stage.config, federation, 1)
+def _phase(phase: Phase, federation: Federation) -> dict[str, Any]:
+    (metrics,) = rehearse_rounds(phase.config, federation, 1)
     shown = {name: metrics[name] for name in SHOWN if name in metrics}
-    return {"name": stage.name, "rounds": stage.rounds, **shown}
+    return {"name": phase.name, "rounds": phase.rounds, **shown}
 
 
 def _row(ask: capacity.Ask) -> dict[str, Any]:

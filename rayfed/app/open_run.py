@@ -28,7 +28,7 @@ from rayfed.report.events import events_csv
 from rayfed.report.forgetting import forgetting_figure, known_of
 from rayfed.report.pictures import partition_heatmap, run_figure
 from rayfed.report.seen import seen_csv, seen_figure, seen_of
-from rayfed.store import Status, Store
+from rayfed.store import LeaseLostError, Status, Store
 from rayfed.tasks.base import primary
 from rayfed.tracking import NoTracker, Tracker
 from rayfed.tracking.models import Judged, registered_name
@@ -70,11 +70,13 @@ class OpenRun:
     def drive(self, last: Checkpoint | None, initial: Arrays | None = None) -> Result:
         """Drive to the end, then the run's pictures and its trained network, whatever stopped it.
 
-        The tracker has ended then, and is still to be closed.
+        The tracker has ended then, and is still to be closed. A run that another process has taken over is left as it
+        is, in the store and in MLflow, and LeaseLostError goes on.
         """
         folder = Path(self.config.runs_dir).absolute() / self.run_id
         again = resume_command(self.run_id, self.config)
         status: Status = "failed"
+        taken_over = False
         try:
             self.tracker.watch_system()
             folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,9 @@ class OpenRun:
             if driver.stop_reason:
                 self.store.update_facts(self.run_id, stop_reason=driver.stop_reason)
             status = "finished" if ended else "interrupted"
+        except LeaseLostError:
+            taken_over = True
+            raise
         except KeyboardInterrupt:
             status = "interrupted"
             self._log_tables(folder)
@@ -101,8 +106,9 @@ class OpenRun:
                 self.watcher.notice(f"run {self.run_id} failed; its rounds up to {kept[-1]} are kept: {on}")
             raise
         finally:
-            self.tracker.end(MLFLOW_STATUS[status])
-            self.store.set_status(self.run_id, status)
+            self.tracker.end(None if taken_over else MLFLOW_STATUS[status])
+            if not taken_over:
+                self.store.set_status(self.run_id, status)
         return Result(
             run_id=self.run_id,
             status=status,

@@ -75,9 +75,9 @@ def rehearse_rounds(
 def rehearse(config: RunConfig, federation: Federation, known: Known | None = None) -> float:
     """Images trained on per simulated second over a first round in which no device drops out; see `rehearse_rounds`.
 
-    Where a method's rounds are not all alike, over one of its last stage.
+    Where a method's rounds are not all alike, over one of its last phase.
     """
-    config = method_of(config).stages(config)[-1].config
+    config = method_of(config).phases(config)[-1].config
     present = [profile.model_copy(update={"dropout": 0.0}) for profile in config.twin.devices]
     twin = config.twin.model_copy(update={"devices": present, "drop_late": False})
     (metrics,) = rehearse_rounds(config.model_copy(update={"twin": twin}), federation, 1, known)

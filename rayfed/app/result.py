@@ -130,7 +130,7 @@ class Result:
             figures["bytes_down_per_round"] = sum(metrics["bytes_down"] for metrics in rounds) / len(rounds)
         closing = method_of(self.config).closing
         if own := {name: metrics[name] for metrics in rounds for name in closing if name in metrics}:
-            figures["method"] = own
+            figures["closing"] = own
         figures |= {name: from_here(path) for name, path in self.drawn.items()}
         return figures | {"mlflow": self.mlflow, "resume": self.resume}
 

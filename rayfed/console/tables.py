@@ -29,7 +29,7 @@ def closing_table(summary: Mapping[str, Any], metrics: Sequence[Metric]) -> str:
         if found := summary.get(metric.name):
             label = f"{metric.label} ({metric.detail})" if index and metric.detail else metric.label
             rows[label] = "   ".join(f"{name} {shown(value)}" for name, value in found.items())
-    rows |= {name: shown(value) for name, value in summary.get("method", {}).items()}
+    rows |= {name: shown(value) for name, value in summary.get("closing", {}).items()}
     if "images_per_s" in summary:
         up, down = (summary[f"bytes_{way}_per_round"] / MB for way in ("up", "down"))
         rows["images/s"] = f"{summary['images_per_s']:,.0f}"
@@ -53,7 +53,7 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
         asked = [describe(Ask(row["role"], row["count"], row["each"])) for row in found["autoscaler"]]
         rows["of the autoscaler"] = ", ".join(asked)
     moved, taken = 0.0, 0.0
-    for each in found["stages"]:
+    for each in found["phases"]:
         rows |= _round_of(each)
         moved += each["rounds"] * sum(each[f"bytes_{way}"] for way in WAYS)
         taken += each["rounds"] * each["sim_seconds"]
@@ -61,15 +61,15 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
     return _pairs(rows)
 
 
-def _round_of(stage: Mapping[str, Any]) -> dict[str, str]:
-    """What a round of a stage moves and computes, and how long it takes."""
-    a_round = f"a round of {stage['name']}" if stage["name"] else "a round"
-    moves = [f"{stage[f'bytes_{way}'] / MB:,.2f} MB {words}" for way, words in WAYS.items() if stage[f"bytes_{way}"]]
-    work = f"{shown(stage['flops_devices'] / 1e9)} GFLOP on {counted(int(stage['participants']), 'participant')}"
+def _round_of(phase: Mapping[str, Any]) -> dict[str, str]:
+    """What a round of a phase moves and computes, and how long it takes."""
+    a_round = f"a round of {phase['name']}" if phase["name"] else "a round"
+    moves = [f"{phase[f'bytes_{way}'] / MB:,.2f} MB {words}" for way, words in WAYS.items() if phase[f"bytes_{way}"]]
+    work = f"{shown(phase['flops_devices'] / 1e9)} GFLOP on {counted(int(phase['participants']), 'participant')}"
     return {
         f"{a_round} moves": ", ".join(moves) or "nothing",
-        f"{a_round} computes": f"{work}, {shown(stage['images'])} images",
-        f"{a_round} takes": f"{shown(stage['sim_seconds'])} s on the simulated devices",
+        f"{a_round} computes": f"{work}, {shown(phase['images'])} images",
+        f"{a_round} takes": f"{shown(phase['sim_seconds'])} s on the simulated devices",
     }
 
 

@@ -96,7 +96,7 @@ def _as_new(state: State, scheduler: Scheduler) -> None: ...
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """Rounds of a run that cost the same."""
 
     name: str
@@ -106,8 +106,8 @@ class Stage:
     """Whose first round is one of them."""
 
 
-def _all_alike(config: RunConfig) -> tuple[Stage, ...]:
-    return (Stage("", config.rounds, config),)
+def _all_alike(config: RunConfig) -> tuple[Phase, ...]:
+    return (Phase("", config.rounds, config),)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class MethodSpec:
     """Its scheduler, made where the run is driven and sent to the scheduler actor: an object that needs no torch."""
     closing: tuple[str, ...] = ()
     """Metrics of its own whose last values a run's summary has."""
-    stages: Callable[[RunConfig], tuple[Stage, ...]] = _all_alike
-    """What a run's rounds cost its devices, for who rehearses them; the last stage's throughput is the method's."""
+    phases: Callable[[RunConfig], tuple[Phase, ...]] = _all_alike
+    """What a run's rounds cost its devices, for who rehearses them; the last phase's throughput is the method's."""
     after_round: AfterRound = _as_it_is
     """See AfterRound."""
     resumed: Callable[[Any, Any], None] = _as_new

@@ -138,11 +138,15 @@ class Tracker:
         self._page = charts_page(self.experiment_id, comparison)
         return self._page
 
-    def end(self, status: Literal["FINISHED", "KILLED", "FAILED"], timeout_s: float = 60) -> None:
-        """End the run, at most `timeout_s` seconds later; nothing can be queued any more."""
+    def end(self, status: Literal["FINISHED", "KILLED", "FAILED"] | None, timeout_s: float = 60) -> None:
+        """End the run, at most `timeout_s` seconds later; nothing can be queued any more.
+
+        None leaves the run's status to another process, which goes on with it.
+        """
         if self._monitor:
             self._monitor.stop()
-        self._sender.put("status", partial(self._client.set_terminated, self.run_id, status))
+        if status is not None:
+            self._sender.put("status", partial(self._client.set_terminated, self.run_id, status))
         self._sender.end(timeout_s)
 
     def wait(self) -> str | None:
@@ -180,7 +184,7 @@ class NoTracker:
     def log_model(self, name: str, network: "torch.nn.Module", input_shape: tuple[int, ...]) -> None: ...
     def register(self, network: str, name: str, judged: Judged | None) -> None: ...
     def show_charts(self, comparison: str, metrics: Iterable[Metric], pictures: Iterable[str], last: int) -> None: ...
-    def end(self, status: str, timeout_s: float = 60) -> None: ...
+    def end(self, status: str | None, timeout_s: float = 60) -> None: ...
     def wait(self) -> None: ...
     def close(self, status: str, timeout_s: float = 60) -> None: ...
     def look(self) -> None: ...

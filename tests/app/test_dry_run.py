@@ -30,11 +30,11 @@ def test_a_round_costs_on_paper_what_it_then_costs(tmp_path, monkeypatch):
     assert found["actors"][-1] == {"role": "device_host", "count": 6, "each": {"CPU": 1, "GPU": 0.25}}
     assert found["rounds"] == 3
     result = run(None, local=True, progress=False, **{key.replace(".", "__"): value for key, value in pairs(SMALL)})
-    [stage] = found["stages"]
-    assert (stage.pop("name"), stage.pop("rounds")) == ("", 3)
-    for name, value in stage.items():
+    [phase] = found["phases"]
+    assert (phase.pop("name"), phase.pop("rounds")) == ("", 3)
+    for name, value in phase.items():
         assert result.metrics[0][name] == pytest.approx(value), name
-    assert {"bytes_up", "bytes_down", "flops_devices", "sim_seconds", "participants"} <= stage.keys()
+    assert {"bytes_up", "bytes_down", "flops_devices", "sim_seconds", "participants"} <= phase.keys()
 
 
 def test_for_people_it_is_a_table(tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_each_kind_of_rounds_costs_its_own(tmp_path, monkeypatch):
     ]
     planned = ["run", *told, *iotsl, "rounds=12", "--dry-run", "--cluster", "cluster.yaml"]
     found = json.loads(CliRunner().invoke(app, [*planned, "--json"]).stdout)
-    generators, tuning = found["stages"]
+    generators, tuning = found["phases"]
     assert (generators["name"], generators["rounds"], generators["bytes_up"]) == ("generators", 2, 0)
     assert (tuning["name"], tuning["rounds"], tuning["images"]) == ("fine-tuning", 4, 6000)
     split = run(

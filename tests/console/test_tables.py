@@ -54,7 +54,7 @@ def test_what_a_run_does_not_have_has_no_line():
 
 def test_a_methods_own_figures_follow_its_tasks():
     bare = {"run": "a", "status": "finished", "rounds": 1, "samples": None, "mlflow": None, "resume": None}
-    table = closing_table(bare | {"method": {"epsilon": 725.71}}, GanTask.metrics)
+    table = closing_table(bare | {"closing": {"epsilon": 725.71}}, GanTask.metrics)
     assert table.splitlines()[-1] == "epsilon  725.7"
 
 

@@ -16,9 +16,11 @@ from rayfed.engine.checkpoint import Checkpoint, checkpoint_of
 from rayfed.engine.session import LocalSession
 from rayfed.errors import UserError
 from rayfed.fleet.host import PrivateError
-from rayfed.methods.iotsl import METHOD, BudgetSpent, IotslState, Paired, WithoutGenerator
+from rayfed.methods.iotsl import METHOD
 from rayfed.methods.iotsl.device import Device, Trained, codec
+from rayfed.methods.iotsl.events import BudgetSpent, Paired, WithoutGenerator
 from rayfed.methods.iotsl.pairing import lacking, paired
+from rayfed.methods.iotsl.settings import IotslState
 from rayfed.methods.state import State
 from rayfed.models.conditional import ConditionalGAN
 from rayfed.privacy.accountant import epsilon

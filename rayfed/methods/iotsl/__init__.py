@@ -1,167 +1,25 @@
-"""IoTSL (Feng et al., IEEE IoT-J 2023); the algorithms are in `rayfed.methods.iotsl.algorithm`."""
+"""IoTSL (Feng et al., IEEE IoT-J 2023).
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+The server's algorithms are in `rayfed.methods.iotsl.algorithm`, a device's half in `device`; `pairing` decides whose
+generator draws for whom, `budgets` keeps what the generators spend of their privacy, `settings` says what can be
+configured, `events` what a run tells.
+"""
 
 import numpy as np
-from pydantic import Field
 
 from rayfed.config import RunConfig
-from rayfed.config.sections import Count, Section
 from rayfed.data.population import Population
 from rayfed.errors import UserError, counted
-from rayfed.events import Event
 from rayfed.methods import split_learning, splitfed
+from rayfed.methods.iotsl.events import numbers
+from rayfed.methods.iotsl.settings import IotslState, Settings, settings_of
 from rayfed.methods.local_epochs import scheduler
-from rayfed.methods.spec import MethodSpec, Stage, check_memory
-from rayfed.methods.state import State
-from rayfed.privacy.accountant import Mechanism, epsilon, spend, steps_within
+from rayfed.methods.spec import MethodSpec, Phase, check_memory
+from rayfed.privacy.accountant import epsilon, spend, steps_within
 from rayfed.tasks.classification.settings import SplitTraining
 
 WEAK = 10
 """The epsilon above which a promise is next to none; see docs/privacy.md."""
-Phase = Literal["generators", "pretraining", "imputation", "fine-tuning"]
-
-
-class Privacy(Section):
-    """The sanitised gradient of the generators (formulas 4 and 5)."""
-
-    sigma: Annotated[float, Field(ge=0, le=1e6)] = 1.07
-    """Sigma, the noise's standard deviation over C. 0 adds none, and then no epsilon holds."""
-    clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """C, the largest norm of a sample's gradient. None clips nothing, and then there is no noise either."""
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """The delta at which epsilon is told."""
-    epsilon: Annotated[float, Field(gt=0)] | None = None
-    """The epsilon that a device's generator may spend; its training ends before it would pass that. None means that
-    epsilon is only told."""
-
-
-class Settings(split_learning.Settings):
-    """IoTSL: split learning after pretraining on, and imputation by, what the devices' generators draw."""
-
-    generator_rounds: Count = 2
-    """The rounds in which the devices train their generators (step 1)."""
-    generator_steps: Count = 500
-    """Steps of a generator in each of them."""
-    critic_steps: Count = 5
-    """Steps of its critic for each of these; 5 as WGAN-GP has them (Gulrajani et al. 2017)."""
-    generator_lr: Annotated[float, Field(gt=0)] = 1e-4
-    """Adam's learning rate for generator and critic."""
-    generator_batch: Count = 32
-    """The images of a batch of a generator or critic."""
-    generator_width: Count = 64
-    """Channels of the critic's first convolution; 64 as published."""
-    pretraining_rounds: Annotated[int, Field(ge=0)] = 5
-    """The rounds, an epoch of the generated data each, in which the server trains the whole network (step 2). 0 leaves
-    the step out."""
-    impute: bool = True
-    """Whether defective devices get what other devices' generators draw (step 3)."""
-    scarce: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """A class of which a device has fewer than this share of its own mean class counts as missing."""
-    fine_tuning: Literal["split-learning", "splitfed"] = "split-learning"
-    """Whether step 4 has the devices in turn, as published (`split-learning`), or all at once, their f_a averaged
-    (`splitfed`; Thapa et al. 2022)."""
-    privacy: Privacy = Privacy()
-    """What protects the generators."""
-
-    @property
-    def sends_to_peers(self) -> bool:
-        """f_a goes from device to device, in fine-tuning by turns."""
-        return self.fine_tuning == "split-learning" and super().sends_to_peers
-
-    def phase(self, round: int) -> Phase:
-        """What happens in a round."""
-        if round <= self.generator_rounds:
-            return "generators"
-        if round <= self.generator_rounds + self.pretraining_rounds:
-            return "pretraining"
-        return "imputation" if self.impute and round == self.before_tuning else "fine-tuning"
-
-    @property
-    def before_tuning(self) -> int:
-        """The rounds before fine-tuning (step 4)."""
-        return self.generator_rounds + self.pretraining_rounds + self.impute
-
-    @property
-    def mechanism(self) -> Mechanism | None:
-        """A generator's step as a mechanism; None without noise, where no epsilon holds."""
-        privacy = self.privacy
-        if not privacy.sigma or privacy.clip is None:
-            return None
-        return Mechanism(privacy.sigma, privacy.clip, self.generator_batch)
-
-
-@dataclass(frozen=True)
-class IotslState(State):
-    """What the server remembers beside f_a, f_b and the generators."""
-
-    log: list[list[int]] = field(default_factory=list)
-    """The generation log: how many samples of each class each device's generator draws, [K][classes]."""
-    spent: dict[str, list[list[float]]] = field(default_factory=dict)
-    """Device -> the privacy budget that its generator has spent."""
-    imputed: dict[str, int] = field(default_factory=dict)
-    """Device -> the samples that were drawn for it."""
-
-
-@dataclass(frozen=True)
-class Paired(Event):
-    """A defective device gets the missing classes from other devices' generators."""
-
-    kind: ClassVar[str] = "paired"
-    device: int
-    classes: tuple[int, ...]
-    partners: tuple[int, ...]
-    samples: int
-
-    def sentence(self) -> str:
-        """See `Event.sentence`."""
-        drawn_by = "generator" if len(self.partners) == 1 else "generators"
-        return (
-            f"device {self.device} lacks {_numbers('class', self.classes, 'classes')}: {self.samples} samples are "
-            f"drawn by the {drawn_by} of {_numbers('device', self.partners)}"
-        )
-
-
-@dataclass(frozen=True)
-class BudgetSpent(Event):
-    """The privacy budgets after a round of step 1."""
-
-    kind: ClassVar[str] = "budget-spent"
-    epsilons: tuple[float, ...]
-    """Of each device, in their order."""
-    delta: float
-    ended: tuple[int, ...] = ()
-    """The devices that privacy.epsilon allows no further step."""
-
-    def sentence(self) -> str:
-        """See `Event.sentence`."""
-        least, most = f"{min(self.epsilons):.4g}", f"{max(self.epsilons):.4g}"
-        worst = "" if least == most else f" to {most} (device {int(np.argmax(self.epsilons))})"
-        ended = f"; it allows {_numbers('device', self.ended)} no further step" if self.ended else ""
-        return f"the generators have spent epsilon {least}{worst} at delta {self.delta:g}{ended}"
-
-
-@dataclass(frozen=True)
-class WithoutGenerator(Event):
-    """Devices whose generators did not come in the last round of step 1."""
-
-    kind: ClassVar[str] = "without-generator"
-    devices: tuple[int, ...]
-
-    def sentence(self) -> str:
-        """See `Event.sentence`."""
-        one = len(self.devices) == 1
-        return (
-            f"no generator has come from {_numbers('device', self.devices)}: nothing is drawn by "
-            f"{'it, and it gets' if one else 'them, and they get'} no missing classes"
-        )
-
-
-def _numbers(what: str, numbers: Iterable[int], plural: str = "") -> str:
-    found = list(map(str, numbers))
-    return f"{what if len(found) == 1 else plural or what + 's'} {', '.join(found)}"
 
 
 def validate(config: RunConfig) -> None:
@@ -216,7 +74,7 @@ def preflight(config: RunConfig, population: Population) -> list[str]:
     held = population.counts.sum(axis=0)
     if method.impute and (nobodys := np.flatnonzero((held == 0) & (population.whole > 0)).tolist()):
         raise UserError(
-            f"data.partition = {config.data.partition!r}: no device holds {_numbers('class', nobodys, 'classes')}, so "
+            f"data.partition = {config.data.partition!r}: no device holds {numbers('class', nobodys, 'classes')}, so "
             "no generator can draw them for the others; give them to a device, or set method.impute = false"
         )
     return told + _told_of_privacy(method, int(population.counts.sum(axis=1).max()))
@@ -242,7 +100,7 @@ def _told_of_privacy(method: Settings, images: int) -> list[str]:
     return told
 
 
-def stages(config: RunConfig) -> tuple[Stage, ...]:
+def phases(config: RunConfig) -> tuple[Phase, ...]:
     """Step 1, and step 4 without imputed samples, which cost what the method that it is by itself costs.
 
     Steps 2 and 3 cost the devices next to nothing.
@@ -254,15 +112,9 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
     shared = method.model_dump(include=set(settings.model_fields) - {"name"})
     tuning = config.model_copy(update={"method": settings(name=method.fine_tuning, **shared)})
     return (
-        Stage("generators", method.generator_rounds, config),
-        Stage("fine-tuning", config.rounds - method.before_tuning, tuning),
+        Phase("generators", method.generator_rounds, config),
+        Phase("fine-tuning", config.rounds - method.before_tuning, tuning),
     )
-
-
-def settings_of(config: RunConfig) -> Settings:
-    """The method's own section."""
-    assert isinstance(config.method, Settings)
-    return config.method
 
 
 METHOD = MethodSpec(
@@ -276,7 +128,7 @@ METHOD = MethodSpec(
     state=IotslState,
     validate=validate,
     closing=("epsilon",),
-    stages=stages,
+    phases=phases,
     preflight=preflight,
     scheduler=scheduler,
 )

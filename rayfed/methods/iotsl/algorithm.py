@@ -6,28 +6,27 @@ server trains the whole network on what these draw (2); devices that miss classe
 and split learning, or SplitFed, goes on from the pretrained halves (4).
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rayfed.errors import UserError
-from rayfed.events import Event
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.fleet.protocol import Arrays, Fleet, Missing
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.context import ServerContext
 from rayfed.methods.exchange import Report, choose_group, is_valid
-from rayfed.methods.iotsl import BudgetSpent, IotslState, Paired, WithoutGenerator, settings_of
+from rayfed.methods.iotsl import budgets
 from rayfed.methods.iotsl.device import G, Trained, codec, count_codec, gan_of
+from rayfed.methods.iotsl.events import Paired, WithoutGenerator
 from rayfed.methods.iotsl.pairing import paired
+from rayfed.methods.iotsl.settings import IotslState, settings_of
 from rayfed.methods.split_learning import algorithm as split_learning
 from rayfed.methods.split_learning.halves import ServerHalf, means
 from rayfed.methods.splitfed.algorithm import all_at_once
 from rayfed.methods.state import State
 from rayfed.models.conditional import ConditionalGAN
-from rayfed.privacy.accountant import Spent, epsilon, epsilon_prv, spend, steps_within
 from rayfed.scheduling.load import Load, epoch
 from rayfed.scheduling.scheduler import SamplerState, Scheduler
 from rayfed.seeding import SERVER, generator, torch_seed
@@ -54,7 +53,7 @@ class Server(split_learning.Server):
     def round(self, state: State, fleet: Fleet) -> tuple[State, list[Report]]:
         """A round of whichever step it belongs to."""
         assert isinstance(state, IotslState)
-        match self.settings.phase(state.round + 1):
+        match self.settings.step(state.round + 1):
             case "generators":
                 return self.train_generators(state, fleet)
             case "pretraining":
@@ -71,20 +70,20 @@ class Server(split_learning.Server):
         round = state.round + 1
         last = round == self.settings.generator_rounds
         loads, sampler = choose_group(self.scheduler, round, state.sampler)
-        steps = {client: self.steps(state.spent.get(str(client), [])) for client in loads}
+        steps = {client: budgets.steps(self.settings, state.spent.get(str(client), [])) for client in loads}
         futures = [
             fleet.submit(DeviceId(k), "train_generator", (steps[k], last), round, cost=steps[k], last=True)
             for k in loads
         ]
         replies = [reply for reply in fleet.collect(futures) if self.accepts(fleet, reply, last)]
-        spent = self.charged(state.spent, steps)
+        spent = budgets.charged(self.settings, state.spent, steps)
         models = dict(state.models)
         log = np.array(state.log) if state.log else np.zeros((len(self.samples), self.workspace.classes), np.int64)
         for reply in replies:
             if reply.generator is not None and reply.counts is not None:
                 models |= {f"{G}_{reply.client}": self.codec.values(reply.generator)}
                 log[reply.client] = self.counts.values(reply.counts)
-        events, worst = self.budgets(spent, steps)
+        events, worst = budgets.told(self.settings, spent, steps)
         if last and (absent := sorted(set(loads) - {reply.client for reply in replies})):
             events = (*events, WithoutGenerator(tuple(absent)))
         examples = self.settings.critic_steps * self.settings.generator_batch
@@ -93,35 +92,6 @@ class Server(split_learning.Server):
             state, round=round, models=models, sampler=sampler, log=log.tolist(), spent=spent, events=events
         )
         return state, reports
-
-    def steps(self, spent: Spent) -> int:
-        """A generator's steps in a round: fewer, or none, where more would pass `privacy.epsilon`."""
-        settings, privacy = self.settings, self.settings.privacy
-        if privacy.epsilon is None or settings.mechanism is None:
-            return settings.generator_steps
-        allowed = steps_within(privacy.epsilon, privacy.delta, settings.mechanism)
-        return min(settings.generator_steps, allowed - int(sum(entry[2] for entry in spent)))
-
-    def charged(self, spent: Mapping[str, Spent], steps: Mapping[ClientId, int]) -> dict[str, Spent]:
-        """The budgets after a round. Who was asked for steps is charged, whether a valid reply came of it or not."""
-        mechanism = self.settings.mechanism
-        if mechanism is None:
-            return dict(spent)
-        return dict(spent) | {str(k): spend(spent.get(str(k), []), mechanism, count) for k, count in steps.items()}
-
-    def budgets(
-        self, spent: Mapping[str, Spent], steps: Mapping[ClientId, int]
-    ) -> tuple[tuple[Event, ...], dict[str, float]]:
-        """What there is to tell of the budgets, and the worst device's as metrics: by RDP, by PRV where it can say."""
-        if not spent:
-            return (), {}
-        delta = self.settings.privacy.delta
-        known = {str(each): epsilon(each, delta) for each in spent.values()}
-        epsilons = tuple(known[str(spent[client])] for client in sorted(spent, key=int))
-        metrics = {"epsilon": max(epsilons)}
-        tighter = epsilon_prv(max(spent.values(), key=lambda each: known[str(each)]), delta)
-        ended = tuple(sorted(k for k, count in steps.items() if count < self.settings.generator_steps))
-        return (BudgetSpent(epsilons, delta, ended),), metrics | ({} if tighter is None else {"epsilon_prv": tighter})
 
     def accepts(self, fleet: Fleet, reply: Trained | Missing, last: bool) -> bool:
         """Whether a reply has what it should; the ledger notes one that has not."""

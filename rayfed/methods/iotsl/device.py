@@ -10,7 +10,7 @@ import torch
 
 from rayfed.fleet.codec import Codec, Packed
 from rayfed.ids import ClientId
-from rayfed.methods.iotsl import Settings, settings_of
+from rayfed.methods.iotsl.settings import Settings, settings_of
 from rayfed.methods.local_epochs import Batch
 from rayfed.methods.split_learning.algorithm import Device as SplitDevice
 from rayfed.methods.splitfed.algorithm import Device as SplitFedDevice

@@ -14,7 +14,8 @@ from rayfed.fleet.protocol import Arrays, Fleet, Future, Handle
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.context import ServerContext
 from rayfed.methods.exchange import Report, choose_group, is_valid
-from rayfed.methods.split_learning.halves import DeviceHalf, ServerHalf, Turn, means
+from rayfed.methods.split_learning.halves import DeviceHalf, ServerHalf, means
+from rayfed.methods.split_learning.messages import Turn
 from rayfed.methods.state import State
 from rayfed.scheduling.load import Load
 from rayfed.scheduling.scheduler import SamplerState, Scheduler

@@ -1,6 +1,5 @@
 """The steps of a classifier cut in two: what split learning, SplitFed and IoTSL have in common."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,38 +12,12 @@ from rayfed.ids import ClientId
 from rayfed.methods.context import DeviceContext
 from rayfed.methods.exchange import is_valid
 from rayfed.methods.local_epochs import Batch, batch
+from rayfed.methods.split_learning.messages import Smashed, Turn
 from rayfed.models.gan import to_images
 from rayfed.models.stage import activation_codec, to_array, to_tensor
 from rayfed.scheduling.load import Load
 from rayfed.tasks.classification import DEVICE_PART, SERVER_PART
 from rayfed.tasks.classification.workspace import ClassifierWorkspace
-
-
-@dataclass(frozen=True)
-class Smashed:
-    """What a device sends of a batch: f_a's output, and the labels, a value each."""
-
-    client: ClientId
-    values: Packed
-    labels: Packed
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Which of a round's batches a call is about."""
-
-    round: int
-    number: int
-    """Of the batch, from 0."""
-    images: int
-    """In the batch."""
-    record: bool = False
-    """Whether f_a, at the end, is for the run's record alone: no device comes after this one."""
-
-    @property
-    def kind(self) -> tuple[int, bool]:
-        """What of it decides a call's cost."""
-        return self.images, self.record
 
 
 class DeviceHalf:

@@ -14,7 +14,8 @@ from rayfed.fleet.protocol import Arrays, Fleet, Future
 from rayfed.ids import ClientId, DeviceId
 from rayfed.methods.exchange import Update, average
 from rayfed.methods.split_learning import algorithm as split_learning
-from rayfed.methods.split_learning.halves import DeviceHalf, ServerHalf, Turn
+from rayfed.methods.split_learning.halves import DeviceHalf, ServerHalf
+from rayfed.methods.split_learning.messages import Turn
 from rayfed.scheduling.load import Load
 from rayfed.tasks.classification import DEVICE_PART
 
